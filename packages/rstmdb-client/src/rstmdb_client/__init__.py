@@ -1,0 +1,1 @@
+"""Client of rstmdb, async and sync, safe by default."""

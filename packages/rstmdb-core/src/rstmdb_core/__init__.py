@@ -1,0 +1,1 @@
+"""State machine and guard engine of rstmdb, without I/O."""

@@ -1,0 +1,1 @@
+"""Wire codec of rstmdb: frames, messages and operations, without I/O."""

@@ -1,0 +1,1 @@
+"""The rstmdb server: durable state machines over TCP."""
