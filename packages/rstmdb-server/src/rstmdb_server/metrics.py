@@ -1,0 +1,346 @@
+"""What the server counts, and how Prometheus reads it.
+
+```
+hot path:  counters.observe(op, seconds)      a few list items, no lock, no label look-up
+scrape:    Collector.collect() = counters (since start) + gauges() (a snapshot the host makes) + /proc/self
+```
+
+Names, types, labels and buckets of the published dashboard come first and never change; ours follow. A series
+with a label appears when it is first used.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.process_collector import ProcessCollector
+
+from rstmdb_server.permissions import PERMISSIONS
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+OPERATION_NAMES: tuple[str, ...] = tuple(PERMISSIONS)
+OPERATION_INDEX: dict[str, int] = {name: index for index, name in enumerate(OPERATION_NAMES)}
+
+# As text, because a bucket's name is its label: "1" and "1.0" would be two series.
+REQUEST_BUCKETS = ("0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1")
+COMMIT_BUCKETS = (
+    "0.00005", "0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1",
+    "0.25", "0.5", "1",
+)  # fmt: skip
+BATCH_BUCKETS = ("1", "2", "4", "8", "16", "32", "64", "128", "256", "512", "1024")
+
+_REQUEST_BOUNDS = tuple(map(float, REQUEST_BUCKETS))
+_COMMIT_BOUNDS = tuple(map(float, COMMIT_BUCKETS))
+_BATCH_BOUNDS = tuple(map(int, BATCH_BUCKETS))
+_FIRST_BOUND = _REQUEST_BOUNDS[0]
+
+
+class Counters:
+    """Everything that is counted since the start, as plain integers the hot path adds to.
+
+    `requests` and `durations_*` are lists by the index of `OPERATION_INDEX`; bucket counts are not cumulative
+    (the collector adds them up), so that one observation touches one bucket.
+    """
+
+    __slots__ = (
+        "auth_failures",
+        "batch_buckets",
+        "batch_records",
+        "commit_buckets",
+        "commit_seconds",
+        "connections_accepted",
+        "connections_refused",
+        "duration_buckets",
+        "duration_seconds",
+        "errors",
+        "events_all",
+        "events_instance",
+        "framing_errors",
+        "requests",
+        "slow_operations",
+        "subscriptions_all",
+        "subscriptions_instance",
+        "watch_segment_reads",
+    )
+
+    def __init__(self) -> None:
+        count = len(OPERATION_NAMES)
+        self.requests: list[int] = [0] * count
+        self.duration_buckets: list[list[int]] = [[0] * (len(REQUEST_BUCKETS) + 1) for _ in range(count)]
+        self.duration_seconds: list[float] = [0.0] * count
+        self.errors: dict[str, int] = {}
+        self.connections_accepted = 0
+        self.connections_refused: dict[str, int] = {}  # by reason: limit, tls, handshake
+        self.auth_failures = 0
+        self.framing_errors = 0
+        self.subscriptions_instance = 0  # ever opened; whether the gauge's series exists yet
+        self.subscriptions_all = 0
+        self.events_instance = 0
+        self.events_all = 0
+        self.commit_buckets: list[int] = [0] * (len(COMMIT_BUCKETS) + 1)
+        self.commit_seconds = 0.0
+        self.batch_buckets: list[int] = [0] * (len(BATCH_BUCKETS) + 1)
+        self.batch_records = 0
+        self.slow_operations = 0
+        self.watch_segment_reads = 0
+
+    def observe(self, operation: int, seconds: float) -> None:
+        """Count a request that was answered: its operation's index and how long it took."""
+        self.requests[operation] += 1
+        self.duration_seconds[operation] += seconds
+        if seconds <= _FIRST_BOUND:  # nearly all of them
+            self.duration_buckets[operation][0] += 1
+        else:
+            self.duration_buckets[operation][bisect_left(_REQUEST_BOUNDS, seconds)] += 1
+
+    def error(self, code: str) -> None:
+        """Count an error answer by its wire code."""
+        self.errors[code] = self.errors.get(code, 0) + 1
+
+    def refused(self, reason: str) -> None:
+        """Count a peer that was turned away before it was a session."""
+        self.connections_refused[reason] = self.connections_refused.get(reason, 0) + 1
+
+    def commit(self, seconds: float, records: int) -> None:
+        """Count a group commit: from its begin to durable, and how many records it carried."""
+        self.commit_buckets[bisect_left(_COMMIT_BOUNDS, seconds)] += 1
+        self.commit_seconds += seconds
+        self.batch_buckets[bisect_left(_BATCH_BOUNDS, records)] += 1
+        self.batch_records += records
+
+
+class Gauges(msgspec.Struct, kw_only=True):
+    """What stands now: the host fills one in for each scrape. Sizes in bytes, times in seconds."""
+
+    connections_active: int = 0
+    subscriptions_instance: int = 0
+    subscriptions_all: int = 0
+    instances: int = 0
+    machines: int = 0  # versions, as published
+    wal_entries: int = 0
+    wal_segments: int = 0
+    wal_size_bytes: int = 0
+    wal_bytes_written: int = 0
+    wal_bytes_read: int = 0
+    wal_writes: int = 0
+    wal_reads: int = 0
+    wal_fsyncs: int = 0
+    durable_sequence: int = 0
+    oldest_sequence: int = 0
+    watch_lag_effects_max: int = 0
+    watch_lagging: int = 0
+    snapshot_sequence: int = 0
+    snapshot_time_seconds: float = 0.0  # Unix time of the newest one, 0 = none
+    snapshot_size_bytes: int = 0
+    snapshot_duration_seconds: float = 0.0
+    snapshots_written: int = 0
+    snapshots_failed: int = 0
+    idempotency_keys: int = 0
+    idempotency_bytes: int = 0
+    idempotency_evicted: int = 0
+    idempotency_replayed: int = 0
+    disk_free_bytes: int = 0
+    recovery_seconds: float = 0.0
+    ready: bool = False
+    poisoned: bool = False
+
+
+class Collector:
+    """The Prometheus face of `Counters` and `Gauges`; registers in a registry of its own.
+
+    Args:
+        counters: Read at each scrape.
+        gauges: Called once a scrape.
+        version: The server's version, for `rstmdb_build_info`.
+    """
+
+    def __init__(self, counters: Counters, gauges: Callable[[], Gauges], *, version: str) -> None:
+        self._counters = counters
+        self._gauges = gauges
+        self._version = version
+        self._process = ProcessCollector(registry=None)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def render(self) -> bytes:
+        """Return the text of one scrape, of `CONTENT_TYPE`."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family, the published ones first."""
+        gauges = self._gauges()
+        for family in (*self._published(gauges), *self._ours(gauges)):
+            if family.samples:  # not even the name of what was never used
+                yield family
+        yield from self._process.collect()
+        threads = _threads()
+        if threads is not None:
+            yield _gauge("process_threads", "Number of threads of the process.", threads)
+
+    def _published(self, gauges: Gauges) -> Iterator[Metric]:
+        counters = self._counters
+        yield _counter("rstmdb_connections", "Connections accepted.", counters.connections_accepted)
+        yield _gauge("rstmdb_connections_active", "Connections open.", gauges.connections_active)
+        yield _labelled_counter(
+            "rstmdb_requests",
+            "Requests by operation.",
+            "operation",
+            zip(OPERATION_NAMES, counters.requests, strict=True),
+        )
+        yield _labelled_counter(
+            "rstmdb_errors", "Error answers by code.", "code", sorted(counters.errors.items())
+        )
+        durations = HistogramMetricFamily(
+            "rstmdb_request_duration_seconds",
+            "Time from a request's last byte to its answer, by operation.",
+            labels=["operation"],
+        )
+        for index, name in enumerate(OPERATION_NAMES):
+            buckets = counters.duration_buckets[index]
+            if any(buckets):
+                durations.add_metric(
+                    [name], _cumulative(REQUEST_BUCKETS, buckets), counters.duration_seconds[index]
+                )
+        yield durations
+        subscriptions = GaugeMetricFamily(
+            "rstmdb_subscriptions_active", "Live subscriptions by type.", labels=["type"]
+        )
+        if counters.subscriptions_instance or gauges.subscriptions_instance:
+            subscriptions.add_metric(["instance"], gauges.subscriptions_instance)
+        if counters.subscriptions_all or gauges.subscriptions_all:
+            subscriptions.add_metric(["all"], gauges.subscriptions_all)
+        yield subscriptions
+        yield _labelled_counter(
+            "rstmdb_events_forwarded",
+            "Events sent to watchers, by type of subscription.",
+            "type",
+            (("instance", counters.events_instance), ("all", counters.events_all)),
+        )
+        yield _gauge("rstmdb_instances_total", "Instances that are not deleted.", gauges.instances)
+        yield _gauge("rstmdb_machines_total", "Machine versions.", gauges.machines)
+        yield _gauge("rstmdb_wal_entries", "Effects ever logged.", gauges.wal_entries)
+        yield _gauge("rstmdb_wal_segments", "Segments of the log.", gauges.wal_segments)
+        yield _gauge("rstmdb_wal_size_bytes", "Bytes of records in the log.", gauges.wal_size_bytes)
+        yield _counter("rstmdb_wal_bytes_written", "Bytes written to the log.", gauges.wal_bytes_written)
+        yield _counter("rstmdb_wal_bytes_read", "Bytes read from the log.", gauges.wal_bytes_read)
+        yield _counter("rstmdb_wal_writes", "Writes to the log.", gauges.wal_writes)
+        yield _counter("rstmdb_wal_reads", "Reads from the log.", gauges.wal_reads)
+        yield _counter("rstmdb_wal_fsyncs", "Syncs of the log.", gauges.wal_fsyncs)
+
+    def _ours(self, gauges: Gauges) -> Iterator[Metric]:
+        counters = self._counters
+        build = GaugeMetricFamily(
+            "rstmdb_build_info", "Always 1; the version is its label.", labels=["version"]
+        )
+        build.add_metric([self._version], 1)
+        yield build
+        yield _gauge("rstmdb_ready", "1 while the server is ready.", gauges.ready)
+        yield _gauge("rstmdb_poisoned", "1 after a write or sync of the log failed.", gauges.poisoned)
+        yield _labelled_counter(
+            "rstmdb_connections_refused",
+            "Peers turned away before they were a session, by reason.",
+            "reason",
+            sorted(counters.connections_refused.items()),
+        )
+        yield _counter("rstmdb_auth_failures", "Wrong or expired tokens.", counters.auth_failures)
+        yield _counter(
+            "rstmdb_framing_errors", "Connections closed for broken framing.", counters.framing_errors
+        )
+        yield _counter(
+            "rstmdb_slow_operations",
+            "Requests slower than logging.slow_operation_ms.",
+            counters.slow_operations,
+        )
+        commits = HistogramMetricFamily(
+            "rstmdb_commit_duration_seconds", "Time of a group commit until durable."
+        )
+        commits.add_metric([], _cumulative(COMMIT_BUCKETS, counters.commit_buckets), counters.commit_seconds)
+        yield commits
+        batches = HistogramMetricFamily("rstmdb_commit_records", "Records in a group commit.")
+        batches.add_metric([], _cumulative(BATCH_BUCKETS, counters.batch_buckets), counters.batch_records)
+        yield batches
+        yield _gauge("rstmdb_durable_sequence", "Last sequence that is durable.", gauges.durable_sequence)
+        yield _gauge("rstmdb_oldest_sequence", "Oldest sequence that can be read.", gauges.oldest_sequence)
+        yield _gauge(
+            "rstmdb_watch_lag_effects",
+            "Effects between the slowest subscription and the tail.",
+            gauges.watch_lag_effects_max,
+        )
+        yield _gauge(
+            "rstmdb_watch_lagging", "Subscriptions that read segments to catch up.", gauges.watch_lagging
+        )
+        yield _counter(
+            "rstmdb_watch_segment_reads",
+            "Reads of segments for watchers behind.",
+            counters.watch_segment_reads,
+        )
+        yield _gauge("rstmdb_snapshot_sequence", "Sequence of the newest snapshot.", gauges.snapshot_sequence)
+        yield _gauge(
+            "rstmdb_snapshot_timestamp_seconds",
+            "Unix time of the newest snapshot, 0 for none.",
+            gauges.snapshot_time_seconds,
+        )
+        yield _gauge("rstmdb_snapshot_size_bytes", "Size of the newest snapshot.", gauges.snapshot_size_bytes)
+        yield _gauge(
+            "rstmdb_snapshot_duration_seconds",
+            "How long the newest snapshot took to write.",
+            gauges.snapshot_duration_seconds,
+        )
+        yield _counter("rstmdb_snapshots", "Snapshots written.", gauges.snapshots_written)
+        yield _counter("rstmdb_snapshot_failures", "Snapshots that failed.", gauges.snapshots_failed)
+        yield _gauge("rstmdb_idempotency_keys", "Idempotency keys remembered.", gauges.idempotency_keys)
+        yield _gauge("rstmdb_idempotency_bytes", "Bytes they take of their budget.", gauges.idempotency_bytes)
+        yield _counter(
+            "rstmdb_idempotency_evicted", "Keys forgotten early for want of room.", gauges.idempotency_evicted
+        )
+        yield _counter(
+            "rstmdb_idempotency_replays", "Requests answered from a key.", gauges.idempotency_replayed
+        )
+        yield _gauge("rstmdb_disk_free_bytes", "Free space for the data directory.", gauges.disk_free_bytes)
+        yield _gauge(
+            "rstmdb_recovery_seconds", "How long the last start took to recover.", gauges.recovery_seconds
+        )
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _labelled_counter(name: str, text: str, label: str, series: Iterable[tuple[str, int]]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in series:
+        if count:
+            family.add_metric([value], count)
+    return family
+
+
+def _cumulative(bounds: Sequence[str], counts: Sequence[int]) -> list[tuple[str, float]]:
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip((*bounds, "+Inf"), counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets
+
+
+def _threads() -> int | None:
+    """Return the process's threads as the kernel counts them; None where there is no /proc."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            # The command's name may hold spaces and brackets; the fields start after the last one.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return int(fields[17])
