@@ -1,0 +1,1 @@
+"""The commands, a module a subject; `app.COMMANDS` names the function of each."""
