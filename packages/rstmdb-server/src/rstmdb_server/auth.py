@@ -48,7 +48,7 @@ class RefusalReason(enum.StrEnum):
     EMPTY_TOKEN = "EMPTY_TOKEN"
     EXPIRED = "TOKEN_EXPIRED"
     REVOKED = "TOKEN_REVOKED"
-    ROLE = "ROLE"
+    FORBIDDEN = "FORBIDDEN"
     MACHINE_SCOPE = "MACHINE_SCOPE"
 
 
@@ -70,11 +70,6 @@ class Principal(msgspec.Struct, frozen=True):
     token_hash: str = ""
 
     @property
-    def grants(self) -> int:
-        """The bits of `Need` that its roles grant."""
-        return functools.reduce(lambda bits, role: bits | GRANTS[role], self.roles, 0)
-
-    @property
     def unrestricted(self) -> bool:
         """Whether it may do everything, for ever: then nothing needs to be asked a request."""
         return "admin" in self.roles and not self.machines and self.expires_ms is None
@@ -86,10 +81,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     def may(self, operation: str) -> bool:
         """Return whether its roles allow an operation; what is not in the table is not allowed."""
-        permission = PERMISSIONS.get(operation)
-        if permission is None or (permission.scope is Scope.WHOLE and self.machines):
-            return False
-        return permission.need & self.grants == permission.need
+        return operation in _allowed(self.roles, bool(self.machines))
 
     def sees(self, machine: str) -> bool:
         """Return whether a machine is inside its scope."""
@@ -98,15 +90,6 @@ class Principal(msgspec.Struct, frozen=True):
     def expired(self, now_ms: int) -> bool:
         """Return whether its time is over."""
         return self.expires_ms is not None and now_ms >= self.expires_ms
-
-    def refusal(self, operation: str) -> RefusalReason | None:
-        """Return why `operation` as such is refused, or None; machines named in it are asked by `sees`."""
-        if self.may(operation):
-            return None
-        permission = PERMISSIONS.get(operation)
-        if permission is not None and permission.need & self.grants == permission.need:
-            return RefusalReason.MACHINE_SCOPE
-        return RefusalReason.ROLE
 
 
 UNRESTRICTED = Principal("default")
@@ -117,6 +100,17 @@ class AuthRefusal(msgspec.Struct, frozen=True):
     """Why somebody was not let in."""
 
     reason: RefusalReason
+
+
+@functools.lru_cache(maxsize=1024)
+def _allowed(roles: tuple[Role, ...], scoped: bool) -> frozenset[str]:
+    """Return the operations that a set of roles may do: asked once a request, worked out once a set."""
+    grants = functools.reduce(lambda bits, role: bits | GRANTS[role], roles, 0)
+    return frozenset(
+        operation
+        for operation, permission in PERMISSIONS.items()
+        if permission.need & grants == permission.need and not (scoped and permission.scope is Scope.WHOLE)
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -134,6 +128,11 @@ class Authenticator:
         # The same hash twice: the later entry counts, so that a secrets file can narrow what the file says.
         self._entries = {entry.hash: entry for entry in entries}
         self._digests = [(bytes.fromhex(entry.hash), entry) for entry in self._entries.values()]
+
+    @property
+    def anonymous(self) -> Principal | None:
+        """Who a session is before AUTH: everybody where authentication is off, else nobody."""
+        return None if self.required else UNRESTRICTED
 
     def authenticate(self, token: str, now_ms: int) -> Principal | AuthRefusal:
         """Find out whose token this is.
@@ -193,9 +192,9 @@ def load_authenticator(settings: AuthSettings) -> Authenticator:
 class AttemptLimiter:
     """Slow and limit wrong tokens, by peer and over all.
 
-    A wrong token costs its peer one of `PEER_BURST` attempts, which come back one a second. With none left the
-    peer's tokens are not even looked at. The same holds over all peers, except that a peer that was never wrong
-    is always admitted: whoever tries tokens from many addresses must not lock out those who know theirs.
+    A wrong token costs its peer one of `PEER_BURST` attempts, which come back one a second. With none left
+    the peer's tokens are not even looked at. The same holds over all peers, except that a peer that was never
+    wrong is always admitted: trying tokens from many addresses must not lock out those who know theirs.
     """
 
     PEER_BURST = 20

@@ -13,14 +13,15 @@ Every key has an environment variable, `RSTMDB_<SECTION>_<KEY>`; those with a pu
 
 import difflib
 import re
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 import yaml
 
-from rstmdb_server.log_filter import LEVELS, parse_filter
+from rstmdb_server.setting_values import parse_value, takes_number
 from rstmdb_server.settings import (
+    KEYS,
     Address,
     AuthSettings,
     ConfigError,
@@ -34,7 +35,8 @@ from rstmdb_server.settings import (
     TokenEntry,
     parse_address,
 )
-from rstmdb_server.tokens import parse_token_map, parse_token_text
+from rstmdb_server.tokens import parse_token_text
+from rstmdb_server.yaml_file import load_yaml
 
 __all__ = [
     "ENVIRONMENT",
@@ -54,10 +56,6 @@ __all__ = [
     "parse_address",
     "print_settings",
 ]
-
-_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True}
-_BOOLEANS |= {"0": False, "false": False, "no": False, "off": False, "": False}
-_FSYNC_HINT = "every_write, every_n:<records>, every_ms:<milliseconds> or never"
 
 # Documented for the original, never used by it: a configuration that has them must still start.
 _WARN_ONLY_SECTIONS = {"replication"}
@@ -95,21 +93,9 @@ class LoadedSettings(NamedTuple):
     warnings: list[str]
 
 
-def _sections() -> dict[str, dict[str, Any]]:
-    """Return the type of every key, by section, as the structs declare it."""
-    found = {}
-    for section, kind in get_type_hints(Settings).items():
-        hints = get_type_hints(kind, include_extras=True)
-        hints.pop("configured", None)  # derived, not a key
-        found[section] = hints
-    return found
-
-
-_KEYS = _sections()
-
 ENVIRONMENT: dict[str, tuple[str, str]] = {
     f"RSTMDB_{section}_{key}".upper(): (section, key)
-    for section, keys in _KEYS.items()
+    for section, keys in KEYS.items()
     for key in keys
     if key != "token_hashes"
 } | _SHORT_NAMES
@@ -131,11 +117,11 @@ def load_settings(*, path: str | None, environ: Mapping[str, str]) -> LoadedSett
     values: dict[tuple[str, str], Any] = {}
     path = path or environ.get("RSTMDB_CONFIG") or None
     if path is not None:
-        _read_document(_load_yaml(path), values, problems, warnings)
+        _read_document(load_yaml(path), values, problems, warnings)
     _read_environment(environ, values, problems, warnings)
     settings = Settings(
         **{
-            section: kind(**{key: values[section, key] for key in _KEYS[section] if (section, key) in values})
+            section: kind(**{key: values[section, key] for key in KEYS[section] if (section, key) in values})
             for section, kind in get_type_hints(Settings).items()
         }
     )
@@ -152,7 +138,7 @@ def load_settings(*, path: str | None, environ: Mapping[str, str]) -> LoadedSett
 def print_settings(settings: Settings) -> str:
     """Return the settings as YAML, every key with its value in force, token hashes hidden."""
     document: dict[str, dict[str, Any]] = {}
-    for section, keys in _KEYS.items():
+    for section, keys in KEYS.items():
         values = getattr(settings, section)
         document[section] = {key: _printable(getattr(values, key)) for key in keys}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
@@ -173,61 +159,6 @@ def _printable(value: Any) -> Any:
 # --- the file ---------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML with the scalars of YAML 1.2 and without duplicate keys.
-
-    YAML 1.1, PyYAML's default, would read `off` as false, `2027-01-31` as a date and `1:30` as 90.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
-                mark = key_node.start_mark
-                raise ConfigError(f"key {key_node.value!r} is given twice (line {mark.line + 1})")
-            if isinstance(key_node, yaml.ScalarNode):
-                seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-    def construct_policy(self, node: yaml.Node) -> Any:
-        """Read `!every_ms 100` as `{every_ms: 100}`."""
-        if not isinstance(node, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(None, None, "expected a single value", node.start_mark)
-        return {node.tag[1:]: int(node.value) if node.value.strip().isdigit() else node.value or None}
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
-for _kind in ("every_write", "everywrite", "every_n", "every_ms", "never"):
-    _Loader.add_constructor(f"!{_kind}", _Loader.construct_policy)
-
-
-def _load_yaml(path: str) -> dict[str, Any]:
-    """Return the document of a configuration file."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = yaml.load(file, _Loader)
-    except OSError as error:
-        raise ConfigError(f"configuration file {path!r} cannot be read: {error.strerror}") from None
-    except ConfigError as error:
-        raise ConfigError(f"configuration file {path!r}: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"configuration file {path!r} is not valid YAML: {what}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(f"configuration file {path!r} is not a map of sections")
-    return document
-
-
 def _read_document(
     document: dict[str, Any],
     values: dict[tuple[str, str], Any],
@@ -237,7 +168,7 @@ def _read_document(
     for section, content in document.items():
         if section in _WARN_ONLY_SECTIONS:
             warnings.append(f"{section}: not supported by this server, ignored")
-        elif section not in _KEYS:
+        elif section not in KEYS:
             problems.append(f"unknown key {section!r}{_suggestion(str(section), None)}")
         elif content is not None and not isinstance(content, dict):
             problems.append(f"{section}: {content!r} is not a map of keys")
@@ -245,20 +176,23 @@ def _read_document(
             for key, value in (content or {}).items():
                 if (section, key) in _WARN_ONLY_KEYS:
                     warnings.append(f"{section}.{key}: the framing follows each client, ignored")
-                elif key not in _KEYS[section]:
+                elif key not in KEYS[section]:
                     problems.append(f"unknown key '{section}.{key}'{_suggestion(str(key), section)}")
                 elif value is not None:  # a key without a value is a key not given
-                    _set(values, section, key, value, f"{section}.{key}", problems)
+                    try:
+                        values[section, key] = parse_value(section, key, value)
+                    except ValueError as error:
+                        problems.append(f"{section}.{key}: {error}")
 
 
 def _suggestion(key: str, section: str | None) -> str:
     """Return ", did you mean ...?" for the nearest known key, wherever it lives, or nothing."""
-    full = {f"{s}.{k}" for s, keys in _KEYS.items() for k in keys}
+    full = {f"{s}.{k}" for s, keys in KEYS.items() for k in keys}
     near: list[str] = []
     if section is None:
-        near = difflib.get_close_matches(key, _KEYS, n=1)
+        near = difflib.get_close_matches(key, KEYS, n=1)
     else:
-        near = [f"{section}.{k}" for k in difflib.get_close_matches(key, _KEYS[section], n=1)]
+        near = [f"{section}.{k}" for k in difflib.get_close_matches(key, KEYS[section], n=1)]
     if not near:
         elsewhere = {name.partition(".")[2]: name for name in sorted(full)}
         near = [elsewhere[k] for k in difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.75)]
@@ -278,21 +212,22 @@ def _read_environment(
         text = environ.get(variable)
         if text is None:
             continue
-        if text == "" and _KEYS[section][key] is not bool:
+        if text == "" and KEYS[section][key] is not bool:
             continue  # compose files pass unset variables on as empty ones
         if key == "token_hashes":
             # Added to the list of the file, as published.
             try:
-                entry = parse_token_text(text)
+                added = parse_token_text(text)
             except ValueError as error:
                 problems.append(f"{variable}: {error}")
             else:
-                values[section, key] = (*values.get((section, key), ()), entry)
+                values[section, key] = (*values.get((section, key), ()), added)
             continue
-        value: Any = text
-        if "int" in _expectation(_KEYS[section][key]) and re.fullmatch(r"\s*[-+]?[0-9]{1,19}\s*", text):
-            value = int(text)
-        _set(values, section, key, value, variable, problems)
+        number = takes_number(section, key) and re.fullmatch(r"\s*[-+]?[0-9]{1,19}\s*", text)
+        try:
+            values[section, key] = parse_value(section, key, int(text) if number else text)
+        except ValueError as error:
+            problems.append(f"{variable}: {error}")
     for variable in environ:
         if variable.startswith("RSTMDB_REPLICATION_"):
             warnings.append(f"{variable}: not supported by this server, ignored")
@@ -302,137 +237,6 @@ def _read_environment(
             near = difflib.get_close_matches(variable, ENVIRONMENT, n=1, cutoff=0.9)
             if near:
                 warnings.append(f"environment variable {variable} is not used, did you mean {near[0]}?")
-
-
-# --- one value --------------------------------------------------------------------------------------------
-
-
-def _set(
-    values: dict[tuple[str, str], Any], section: str, key: str, value: Any, name: str, problems: list[str]
-) -> None:
-    """Parse one value into `values`, or add a sentence to `problems`."""
-    parse = _PARSERS.get((section, key))
-    try:
-        if parse is not None:
-            values[section, key] = parse(value)
-        else:
-            values[section, key] = _plain(value, _KEYS[section][key])
-    except (ValueError, msgspec.ValidationError) as error:
-        problems.append(f"{name}: {error}")
-
-
-def _plain(value: Any, kind: Any) -> Any:
-    """Return a value of a key that needs no parser of its own."""
-    if kind is bool:
-        return _boolean(value)
-    try:
-        converted = msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        raise ValueError(f"{value!r} is not {_expectation(kind)[1]}{_near_choice(value, kind)}") from None
-    if converted == "":
-        raise ValueError("is empty")
-    return converted
-
-
-def _expectation(kind: Any) -> tuple[str, str]:
-    """Return the basic type of a key and what it takes, in words."""
-    bounds = [item for item in getattr(kind, "__metadata__", ()) if isinstance(item, msgspec.Meta)]
-    if bounds:
-        return "int", f"a whole number from {bounds[0].ge} to {bounds[0].le}"
-    if get_origin(kind) is not None and all(isinstance(choice, str) for choice in get_args(kind)):
-        return "str", "one of " + ", ".join(get_args(kind))
-    return ("bool", "true or false") if kind is bool else ("str", "a text")
-
-
-def _near_choice(value: Any, kind: Any) -> str:
-    choices = [choice for choice in get_args(kind) if isinstance(choice, str)]
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    known = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else None
-    if known is None:
-        raise ValueError(f"{value!r} is not true or false")
-    return known
-
-
-def _address(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not host:port")
-    try:
-        parse_address(value)
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not host:port ({error})") from None
-    return value.strip()
-
-
-def _fsync_policy(value: Any) -> FsyncPolicy:
-    """Read any published form: a word, `every_ms:100`, a map `{every_ms: 100}` (also what a tag becomes)."""
-    kind, number = value, None
-    if isinstance(value, dict) and len(value) == 1:
-        ((kind, number),) = value.items()
-    elif isinstance(value, str):
-        kind, colon, text = value.partition(":")
-        number = (int(text) if text.strip().isdigit() else text) if colon else None
-    if kind in ("every_write", "everywrite", "never") and number is None:
-        return FsyncPolicy("never" if kind == "never" else "every_write")
-    if kind == "every_n" or kind == "every_ms":
-        if type(number) is not int or not 1 <= number <= 2**31:
-            raise ValueError(f"{value!r} needs a whole number of at least 1, as in {kind}:100")
-        return FsyncPolicy(kind, number)
-    near = difflib.get_close_matches(str(kind), ["every_write", "every_n", "every_ms", "never"], n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{value!r} is not {_FSYNC_HINT}{hint}")
-
-
-def _token_hashes(value: Any) -> tuple[TokenEntry, ...]:
-    if not isinstance(value, list):
-        raise ValueError("is not a list of hashes")
-    return tuple(
-        parse_token_map(item) if isinstance(item, dict) else parse_token_text(item) for item in value
-    )
-
-
-def _log_level(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a level or a filter")
-    try:
-        log_filter = parse_filter(value)
-    except ValueError as error:
-        raise ValueError(str(error)) from None
-    # A single unknown word would be a target by the grammar; far more often it is a misspelt level.
-    if (
-        "=" not in value
-        and len(log_filter.targets) == 1
-        and (near := difflib.get_close_matches(value.strip().lower(), LEVELS, n=1, cutoff=0.7))
-    ):
-        raise ValueError(f"{value!r} is not a level, did you mean {near[0]!r}?")
-    return value.strip() or "info"
-
-
-def _log_format(value: Any) -> str:
-    name = value.strip().lower() if isinstance(value, str) else value
-    return str(_plain(name, _KEYS["logging"]["format"]))
-
-
-def _audit(value: Any) -> bool | str:
-    if isinstance(value, str) and value.strip().lower() not in _BOOLEANS:
-        return value
-    return _boolean(value)
-
-
-_PARSERS: dict[tuple[str, str], Callable[[Any], Any]] = {
-    ("network", "bind_addr"): _address,
-    ("metrics", "bind_addr"): _address,
-    ("storage", "fsync_policy"): _fsync_policy,
-    ("auth", "token_hashes"): _token_hashes,
-    ("logging", "level"): _log_level,
-    ("logging", "format"): _log_format,
-    ("logging", "audit"): _audit,
-}
 
 
 # --- all values together ----------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ from rstmdb_server.permissions import PERMISSIONS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-OPERATION_NAMES: tuple[str, ...] = tuple(PERMISSIONS)
+UNKNOWN_OPERATION = 0
+OPERATION_NAMES: tuple[str, ...] = ("", *PERMISSIONS)
 OPERATION_INDEX: dict[str, int] = {name: index for index, name in enumerate(OPERATION_NAMES)}
 
 # As text, because a bucket's name is its label: "1" and "1.0" would be two series.
@@ -46,8 +47,8 @@ _FIRST_BOUND = _REQUEST_BOUNDS[0]
 class Counters:
     """Everything that is counted since the start, as plain integers the hot path adds to.
 
-    `requests` and `durations_*` are lists by the index of `OPERATION_INDEX`; bucket counts are not cumulative
-    (the collector adds them up), so that one observation touches one bucket.
+    `requests` and `duration_*` are lists by the index of `OPERATION_INDEX`, 0 being what is not known. Bucket
+    counts are not cumulative (the collector adds them up), so that one observation touches one bucket.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Counters:
         "commit_buckets",
         "commit_seconds",
         "connections_accepted",
+        "connections_active",
         "connections_refused",
         "duration_buckets",
         "duration_seconds",
@@ -78,6 +80,7 @@ class Counters:
         self.duration_seconds: list[float] = [0.0] * count
         self.errors: dict[str, int] = {}
         self.connections_accepted = 0
+        self.connections_active = 0
         self.connections_refused: dict[str, int] = {}  # by reason: limit, tls, handshake
         self.auth_failures = 0
         self.framing_errors = 0
@@ -91,6 +94,21 @@ class Counters:
         self.batch_records = 0
         self.slow_operations = 0
         self.watch_segment_reads = 0
+
+    @staticmethod
+    def operation_index(name: str) -> int:
+        """Return where an operation is counted; all that are not known are one."""
+        return OPERATION_INDEX.get(name, UNKNOWN_OPERATION)
+
+    def connection_opened(self) -> None:
+        """Count a session."""
+        self.connections_accepted += 1
+        self.connections_active += 1
+
+    def connection_closed(self) -> None:
+        """Count its end; exactly once for each that was opened."""
+        self.connections_active -= 1
+        assert self.connections_active >= 0, "a session ended twice"
 
     def observe(self, operation: int, seconds: float) -> None:
         """Count a request that was answered: its operation's index and how long it took."""
@@ -109,7 +127,7 @@ class Counters:
         """Count a peer that was turned away before it was a session."""
         self.connections_refused[reason] = self.connections_refused.get(reason, 0) + 1
 
-    def commit(self, seconds: float, records: int) -> None:
+    def observe_commit(self, seconds: float, records: int) -> None:
         """Count a group commit: from its begin to durable, and how many records it carried."""
         self.commit_buckets[bisect_left(_COMMIT_BOUNDS, seconds)] += 1
         self.commit_seconds += seconds
@@ -120,7 +138,6 @@ class Counters:
 class Gauges(msgspec.Struct, kw_only=True):
     """What stands now: the host fills one in for each scrape. Sizes in bytes, times in seconds."""
 
-    connections_active: int = 0
     subscriptions_instance: int = 0
     subscriptions_all: int = 0
     instances: int = 0
@@ -188,12 +205,12 @@ class Collector:
     def _published(self, gauges: Gauges) -> Iterator[Metric]:
         counters = self._counters
         yield _counter("rstmdb_connections", "Connections accepted.", counters.connections_accepted)
-        yield _gauge("rstmdb_connections_active", "Connections open.", gauges.connections_active)
+        yield _gauge("rstmdb_connections_active", "Connections open.", counters.connections_active)
         yield _labelled_counter(
             "rstmdb_requests",
             "Requests by operation.",
             "operation",
-            zip(OPERATION_NAMES, counters.requests, strict=True),
+            zip(OPERATION_NAMES[1:], counters.requests[1:], strict=True),
         )
         yield _labelled_counter(
             "rstmdb_errors", "Error answers by code.", "code", sorted(counters.errors.items())
@@ -203,9 +220,9 @@ class Collector:
             "Time from a request's last byte to its answer, by operation.",
             labels=["operation"],
         )
-        for index, name in enumerate(OPERATION_NAMES):
+        for name, index in OPERATION_INDEX.items():
             buckets = counters.duration_buckets[index]
-            if any(buckets):
+            if index != UNKNOWN_OPERATION and any(buckets):
                 durations.add_metric(
                     [name], _cumulative(REQUEST_BUCKETS, buckets), counters.duration_seconds[index]
                 )
@@ -244,6 +261,11 @@ class Collector:
         yield build
         yield _gauge("rstmdb_ready", "1 while the server is ready.", gauges.ready)
         yield _gauge("rstmdb_poisoned", "1 after a write or sync of the log failed.", gauges.poisoned)
+        yield _counter(
+            "rstmdb_requests_unknown",
+            "Requests whose operation does not exist or could not be read.",
+            counters.requests[UNKNOWN_OPERATION],
+        )
         yield _labelled_counter(
             "rstmdb_connections_refused",
             "Peers turned away before they were a session, by reason.",

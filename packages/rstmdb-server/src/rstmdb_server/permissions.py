@@ -1,7 +1,7 @@
 """Which role may do which operation, and how a scope of machines narrows it: one table.
 
-The session asks this table before it dispatches anything, docs/reference/authorization.md prints it, and tests
-walk it operation by operation. An operation that is not in it does not exist for the gate.
+The session asks this table before it dispatches anything, docs/reference/authorization.md prints it, and
+tests walk it operation by operation. An operation that is not in it does not exist for the gate.
 
 Roles contain each other, read < write < admin: the answer of a write carries the context, so a token that
 writes but must not read could not be given an answer.
@@ -26,7 +26,8 @@ class Scope(enum.Enum):
 
     FREE = "not narrowed"
     NAMED = "refused unless the named machine is seen"
-    INSTANCE = "refused unless the machine of the named instance is seen"
+    # As if it did not exist: a scoped token cannot probe for ids.
+    INSTANCE = "an instance of a machine that is not seen is not found"
     FILTERED = "answers with what is seen, leaves out the rest"
     EACH = "each operation inside by its own rule"
     WHOLE = "refused to every scoped principal"

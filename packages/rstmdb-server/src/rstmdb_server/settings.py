@@ -17,7 +17,7 @@ Settings
 ```
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
 
@@ -210,3 +210,15 @@ def parse_address(text: str) -> Address:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
         raise ValueError("the port is not a number up to 65535")
     return Address(host, int(port))
+
+
+def _keys() -> dict[str, dict[str, Any]]:
+    found = {}
+    for section, kind in get_type_hints(Settings).items():
+        found[section] = get_type_hints(kind, include_extras=True)
+    del found["metrics"]["configured"]  # derived, not a key
+    return found
+
+
+KEYS: dict[str, dict[str, Any]] = _keys()
+"""The type of every key, by section, as the structs declare it."""
