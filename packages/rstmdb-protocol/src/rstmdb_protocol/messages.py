@@ -1,130 +1,27 @@
-"""Requests, answers and events: the JSON inside a frame or on a line.
+"""Answers and events: the JSON that a server sends, written by servers and read by clients.
 
-    request   {"type": "request", "id": "1", "op": "PING", "params": {}}
     answer    {"type": "response", "id": "1", "status": "ok", "result": {"pong": true}}
     refusal   {"type": "response", "id": "1", "status": "error", "error": {code, message, retryable, …}}
     event     {"type": "event", "subscription_id": …, "wal_offset": …, …}
-    end       {"type": "end", "subscription_id": …}
+    end       {"type": "end", "subscription_id": …, "reason": …}
 
-Reading a request never raises. It is judged in two steps, and neither lets another exception out:
-
-    decode_request   grammar of the whole text, valid UTF-8 everywhere, complete surrogate pairs, bounded
-                     nesting, the types of the envelope's members
-    decode_params    the types and ranges of the parameters
-
-Free-form documents inside parameters (`ctx`, `payload`, `definition`) stay raw bytes: their grammar and UTF-8
-have been checked, but numbers that fit no double (`1e400`) are found by whoever decodes the document. A
-member that nobody reads is ignored whatever number stands in it.
+`result` is always an object; `error` always has `code`, `message` and `retryable`, and `details` only when it
+is an object: published clients break on anything else.
 """
 
-import re
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from rstmdb_protocol.decoder import Framing
-from rstmdb_protocol.errors import RETRYABLE, MessageError, ParamsError
+from rstmdb_protocol.errors import RETRYABLE, FramingError, FramingFault, MessageError
 from rstmdb_protocol.frames import encode_frame
-from rstmdb_protocol.limits import REQUEST_ID_BYTES_MAX
-from rstmdb_protocol.recovery import recover_envelope
+from rstmdb_protocol.limits import LINE_BYTES_MAX
+from rstmdb_protocol.reasons import reason_of
 
-ABSENT: Final = Raw()
-"""A document that was not given. An explicit JSON null arrives as `Raw(b"null")`."""
-
-
-class Request(Struct, gc=False):
-    """A request as it arrived.
-
-    Attributes:
-        type: Must be present and a string; its value means nothing.
-        id: Chosen by the client, echoed in the answer.
-        op: Name of the operation, not looked up yet.
-        params: Parameters, not decoded yet; empty when absent.
-    """
-
-    type: str
-    id: str
-    op: str
-    params: Raw = ABSENT
-
-
-class MalformedRequest(Struct, gc=False, frozen=True):
-    """A message that is no request.
-
-    Attributes:
-        id: Recovered id, or None: then nobody can be answered and the stream is to be closed.
-        op: Recovered name of the operation, or None.
-        message: What is wrong, fit for a client to see.
-    """
-
-    id: str | None
-    op: str | None
-    message: str
-
-
+_ABSENT: Final = Raw()
 _encode: Final = msgspec.json.Encoder().encode
-_decode_request: Final = msgspec.json.Decoder(Request).decode
-
-# Below this many characters an id cannot exceed the limit, at four bytes a character.
-_ID_SURELY_SHORT: Final = REQUEST_ID_BYTES_MAX // 4
-
-
-def encode_request(request_id: str, op: str, params: bytes = b"") -> bytes:
-    """Return the payload of a request; `params` is JSON text, omitted when empty."""
-    head = b'{"type":"request","id":%b,"op":%b' % (_encode(request_id), _encode(op))
-    return b'%b,"params":%b}' % (head, params) if params else head + b"}"
-
-
-def decode_request(payload: bytes) -> Request | MalformedRequest:
-    """Read one request; never raises.
-
-    Checks the grammar and the UTF-8 of the whole text, also inside `params` and ignored members. In a
-    valid request the last of several equal members counts; the id of a malformed one is recovered as
-    `recovery.py` says.
-    """
-    try:
-        # The JSON decoder skips strings that nobody reads without looking at their UTF-8.
-        if not payload.isascii():
-            payload.decode()
-        request = _decode_request(payload)
-    except (ValueError, RecursionError) as error:
-        recovered = recover_envelope(payload)
-        return MalformedRequest(recovered.id, recovered.op, f"malformed request: {_reason(error)}")
-    if len(request.id) > _ID_SURELY_SHORT and len(request.id.encode()) > REQUEST_ID_BYTES_MAX:
-        message = f"malformed request: id is longer than {REQUEST_ID_BYTES_MAX} bytes"
-        return MalformedRequest(request.id, request.op, message)
-    return request
-
-
-ParamsT = TypeVar("ParamsT", bound=Struct)
-_params_decoders: Final[dict[type[Struct], Any]] = {}
-
-
-def decode_params(params_type: type[ParamsT], raw: Raw | bytes) -> ParamsT:
-    """Read the parameters of an operation; absent and null count as an empty object.
-
-    Args:
-        params_type: One of the parameter structs of `operations`.
-        raw: What the request carried.
-
-    Raises:
-        ParamsError: They do not fit; the error names the place.
-    """
-    try:
-        decode = _params_decoders[params_type]
-    except KeyError:
-        decode = _params_decoders[params_type] = msgspec.json.Decoder(params_type).decode
-    try:
-        if len(raw) > 4:
-            result: ParamsT = decode(raw)
-        else:
-            text = bytes(raw)
-            result = decode(b"{}" if text in (b"", b"null") else text)
-    except (ValueError, RecursionError) as error:
-        raise _params_error(error) from None
-    return result
-
 
 # Answers. Pieces are joined, not encoded as a whole: the result is JSON text already.
 
@@ -194,6 +91,7 @@ def event_body(
     payload: bytes = b"",
     ctx: bytes = b"",
     kind: str | None = None,
+    timestamp_ms: int | None = None,
 ) -> bytes:
     """Return what all subscriptions share of one event message; append it to an `event_prefix`.
 
@@ -208,6 +106,7 @@ def event_body(
         payload: JSON text; empty is sent as null.
         ctx: JSON text of the context after the change; empty leaves it out.
         kind: Only for the kinds of change that a watch asked to include.
+        timestamp_ms: When it happened, in Unix milliseconds.
     """
     body = (
         b'"instance_id":%b,"machine":%b,"version":%d,"wal_offset":%d,"from_state":%b,"to_state":%b,"event":%b'
@@ -226,17 +125,38 @@ def event_body(
         body += b',"ctx":%b' % ctx
     if kind is not None:
         body += b',"kind":%b' % _encode(kind)
+    if timestamp_ms is not None:
+        body += b',"timestamp":%d' % timestamp_ms
     return body + b"}"
 
 
-def encode_end(subscription_id: str) -> bytes:
-    """Return the payload that tells a client that a subscription has ended."""
-    return b'{"type":"end","subscription_id":%b}' % _encode(subscription_id)
+def encode_end(subscription_id: str, reason: str, *, oldest_offset: int | None = None) -> bytes:
+    """Return the payload that tells a client that a subscription has ended.
+
+    Args:
+        subscription_id: The subscription.
+        reason: `UNWATCHED` or `OFFSET_COMPACTED`.
+        oldest_offset: With `OFFSET_COMPACTED`, the oldest offset that can still be read.
+    """
+    return _encode(End(subscription_id, reason, oldest_offset))
 
 
 def frame_for(payload: bytes, framing: Framing) -> bytes:
-    """Return a message as it goes on the wire, framed like the message it belongs to."""
-    return encode_frame(payload) if framing is Framing.FRAME else payload + b"\n"
+    """Return a message as it goes on the wire, framed like the message it belongs to.
+
+    Args:
+        payload: JSON text without a raw line feed, as everything in this module makes it.
+        framing: Of the request, or for an event of the watch, that it belongs to.
+
+    Raises:
+        FramingError: The payload is larger than a message can be.
+    """
+    if framing is Framing.FRAME:
+        return encode_frame(payload)
+    if len(payload) > LINE_BYTES_MAX:
+        detail = f"{len(payload)} bytes, at most {LINE_BYTES_MAX} fit"
+        raise FramingError(FramingFault.LINE_TOO_LONG, detail)
+    return payload + b"\n"
 
 
 # What a client reads.
@@ -254,15 +174,15 @@ class Response(Struct, gc=False, frozen=True, tag_field="type", tag="response"):
 
     id: str
     status: Literal["ok", "error"]
-    result: Raw = ABSENT
+    result: Raw = _ABSENT
     error: ErrorBody | None = None
 
 
 class Event(Struct, gc=False, frozen=True, tag_field="type", tag="event"):
     """A change that a subscription reports.
 
-    An applied event has every member but `ctx` and `kind`. Other kinds of change, sent only to watches that
-    asked for them, leave out what they do not have.
+    An applied event has every member up to `payload`, and `ctx` if the watch wants it. Other kinds of change,
+    sent only to watches that asked for them, leave out what they do not have.
     """
 
     subscription_id: str
@@ -273,15 +193,24 @@ class Event(Struct, gc=False, frozen=True, tag_field="type", tag="event"):
     from_state: str | None = None
     to_state: str | None = None
     event: str | None = None
-    payload: Raw = ABSENT
-    ctx: Raw = ABSENT
+    payload: Raw = _ABSENT
+    ctx: Raw = _ABSENT
     kind: str | None = None
+    timestamp: int | None = None
 
 
-class End(Struct, gc=False, frozen=True, tag_field="type", tag="end"):
-    """The end of a subscription that the client did not end itself."""
+class End(Struct, gc=False, frozen=True, tag_field="type", tag="end", omit_defaults=True):
+    """The end of a subscription that the client did not end itself.
+
+    Attributes:
+        subscription_id: The subscription.
+        reason: Why, as `encode_end` says; None from a server that does not tell.
+        oldest_offset: Where a new watch can begin, if history was compacted away.
+    """
 
     subscription_id: str
+    reason: str | None = None
+    oldest_offset: int | None = None
 
 
 class Unknown(Struct, gc=False, frozen=True):
@@ -319,56 +248,35 @@ def decode_message(payload: bytes) -> Response | Event | End | Unknown:
         try:
             kind = _decode_type(payload).type
         except (ValueError, RecursionError):
-            raise MessageError(_reason(error)) from None
+            raise MessageError(reason_of(error)) from None
         if kind in _KNOWN_TYPES:
-            raise MessageError(_reason(error)) from None
+            raise MessageError(reason_of(error)) from None
         return Unknown(kind, payload)
     if type(message) is Response and message.status == "error" and message.error is None:
         raise MessageError("status is error but the error is missing")
     return message
 
 
-# Texts.
-
-_AT: Final = " - at `$"
-_TYPE_NAMES: Final = {
-    "int": "an integer",
-    "float": "a decimal number",
-    "str": "a string",
-    "bool": "a boolean",
-    "object": "an object",
-    "array": "an array",
-    "null": "null",
-}
-_BACKTICKED: Final = re.compile(r"`([^`]*)`")
+ResultT = TypeVar("ResultT", bound=Struct)
+_result_decoders: Final[dict[type[Struct], Any]] = {}
 
 
-def _plain(match: re.Match[str]) -> str:
-    """Return a type or a name as a decoder's error quotes it, in words."""
-    names = [_TYPE_NAMES.get(name) for name in match[1].split(" | ")]
-    return " or ".join(name for name in names if name) if all(names) else f"'{match[1]}'"
+def decode_result(result_type: type[ResultT], raw: Raw | bytes) -> ResultT:
+    """Read the result of an operation; unknown members are ignored.
 
+    Args:
+        result_type: One of the result structs of `operations`.
+        raw: The `result` of a successful response.
 
-def _split(error: ValueError | RecursionError) -> tuple[str, str]:
-    """Return the place (a path behind the root) and the reason that a decoder's error tells."""
-    if isinstance(error, RecursionError):
-        return "", "nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "", f"invalid UTF-8 (byte {error.start})"
-    text, _, place = str(error).partition(_AT)
-    text = _BACKTICKED.sub(_plain, text)
-    if text == "Input data was truncated":
-        text = "JSON ends too early"
-    elif not text.startswith("JSON"):
-        text = text[:1].lower() + text[1:]
-    return place.rstrip("`"), text
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    place, text = _split(error)
-    return f"{place.lstrip('.')}: {text}" if place else text
-
-
-def _params_error(error: ValueError | RecursionError) -> ParamsError:
-    place, text = _split(error)
-    return ParamsError(f"params{place}", text)
+    Raises:
+        MessageError: It is not what the operation promises.
+    """
+    try:
+        decode = _result_decoders[result_type]
+    except KeyError:
+        decode = _result_decoders[result_type] = msgspec.json.Decoder(result_type).decode
+    try:
+        result: ResultT = decode(raw)
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"result: {reason_of(error)}") from None
+    return result

@@ -23,8 +23,11 @@ Offset = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 _ABSENT: Final = Raw()
 
 
-class Params(Struct, gc=False, omit_defaults=True):
-    """Base of all parameters. Members that hold their default are not sent."""
+class Params(Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all parameters. Members that hold their default are not sent.
+
+    `messages.decode_params` ignores unknown members; the structs by themselves refuse them.
+    """
 
 
 class EmptyParams(Params, kw_only=True):
@@ -85,6 +88,10 @@ class GetMachineParams(Params, kw_only=True):
 
     machine: str
     version: U32
+
+
+class ListMachinesParams(EmptyParams, kw_only=True):
+    """LIST_MACHINES. The `cursor` and `limit` that one published client may send mean nothing."""
 
 
 class CreateInstanceParams(Params, kw_only=True):

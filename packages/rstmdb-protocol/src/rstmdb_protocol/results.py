@@ -57,8 +57,7 @@ class InfoResult(Result, frozen=True, kw_only=True):
         features: All features it knows.
         max_frame_bytes: Largest payload.
         max_batch_ops: Most operations in a batch.
-        idempotency_retention_secs: How long keys are kept; None from a server that does not say.
-        idempotency_max_bytes: How much room all keys together have.
+        idempotency: How long and in how much room keys are kept (`window_secs`, `max_bytes`, `durable`).
     """
 
     server_name: str
@@ -67,8 +66,7 @@ class InfoResult(Result, frozen=True, kw_only=True):
     features: list[str]
     max_frame_bytes: int
     max_batch_ops: int
-    idempotency_retention_secs: int | None = None
-    idempotency_max_bytes: int | None = None
+    idempotency: dict[str, Any] | None = None
 
 
 class PutMachineResult(Result, frozen=True, kw_only=True):
@@ -273,10 +271,11 @@ class WatchInstanceResult(Result, frozen=True, kw_only=True):
 
 
 class WatchAllResult(Result, frozen=True, kw_only=True):
-    """WATCH_ALL; the next change gets `wal_offset` or a larger one."""
+    """WATCH_ALL; the next change gets `wal_offset` or a larger one, and history begins at `oldest_offset`."""
 
     subscription_id: str
     wal_offset: int
+    oldest_offset: int | None = None
 
 
 class UnwatchResult(Result, frozen=True, kw_only=True):
@@ -312,15 +311,41 @@ class ExplainEventResult(Result, frozen=True, kw_only=True):
     events: list[Raw] = field(default_factory=list)
 
 
+class StatesItem(Result, frozen=True, kw_only=True):
+    """How many instances of a machine, all versions, are in one state."""
+
+    machine: str
+    state: str
+    instances: int
+
+
 class StatsResult(Result, frozen=True, kw_only=True):
-    """STATS: rates, latencies, machines by state and the lag of watches.
+    """STATS: totals since the start and what stands now, so that two answers make a rate.
 
     The groups are JSON objects that may grow; read what you know.
+
+    Attributes:
+        uptime_seconds: Since the server started.
+        time_ms: The server's clock, in Unix milliseconds.
+        instances: Instances that exist.
+        machines: Versions of machines that exist.
+        instances_by_state: The instances, by machine and state.
+        requests: By operation: count, seconds, and a histogram of durations.
+        errors: Refusals by code.
+        log: Offsets, segments, bytes and syncs.
+        commits: Group commits: count, records, seconds.
+        watches: Subscriptions, how many lag and how far, events sent.
+        idempotency: Keys and the room they take.
     """
 
-    uptime_secs: float = 0.0
-    operations: dict[str, Any] = field(default_factory=dict)
-    machines: dict[str, Any] = field(default_factory=dict)
-    watches: dict[str, Any] = field(default_factory=dict)
+    uptime_seconds: float = 0.0
+    time_ms: int = 0
+    instances: int = 0
+    machines: int = 0
+    instances_by_state: list[StatesItem] = field(default_factory=list)
+    requests: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
     log: dict[str, Any] = field(default_factory=dict)
-    sessions: dict[str, Any] = field(default_factory=dict)
+    commits: dict[str, Any] = field(default_factory=dict)
+    watches: dict[str, Any] = field(default_factory=dict)
+    idempotency: dict[str, Any] = field(default_factory=dict)
