@@ -20,6 +20,7 @@ preallocated files.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -170,7 +171,7 @@ def trim_point(
         return point
     needed_after = snapshots[-SNAPSHOTS_KEPT].sequence
     newer_bytes = sum(segment.record_bytes for segment in segments)
-    for segment, following in zip(segments, segments[1:], strict=False):
+    for segment, following in itertools.pairwise(segments):
         newer_bytes -= segment.record_bytes
         if following.first_sequence > needed_after + 1 or segment.last_sequence > needed_after:
             break

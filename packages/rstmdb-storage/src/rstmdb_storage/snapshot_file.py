@@ -35,11 +35,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import google_crc32c
 import zstandard
 
 from rstmdb_storage.errors import CorruptionError, FormatError
 from rstmdb_storage.filesystem import File
+from rstmdb_storage.record import crc32c
 
 __all__ = [
     "CHUNK_BYTES_MAX",
@@ -116,7 +116,7 @@ class SnapshotEncoder:
 
     def __init__(self, sequence: int, created_ms: int, metadata: bytes) -> None:
         checked = HEADER.pack(MAGIC, VERSION, 0, len(metadata), sequence, created_ms, 0)[:HEADER_CHECKED]
-        self._header_crc: int = google_crc32c.extend(google_crc32c.value(checked), metadata)
+        self._header_crc: int = crc32c(crc32c(0, checked), metadata)
         self._sequence = sequence
         self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
         self._count = 0
@@ -135,9 +135,9 @@ class SnapshotEncoder:
             raise ValueError(f"a chunk of {len(contents)} bytes is larger than {CHUNK_BYTES_MAX}")
         stored = self._compressor.compress(contents)
         checked = CHUNK.pack(b"CHNK", self._count, len(stored), len(contents), 0)[:CHUNK_CHECKED]
-        crc: int = google_crc32c.extend(google_crc32c.extend(self._header_crc, checked), stored)
+        crc: int = crc32c(crc32c(self._header_crc, checked), stored)
         crc_bytes = crc.to_bytes(4, "little")
-        self._chunks_crc = google_crc32c.extend(self._chunks_crc, crc_bytes)
+        self._chunks_crc = crc32c(self._chunks_crc, crc_bytes)
         self._count += 1
         self.raw_bytes += len(contents)
         self.size += CHUNK.size + len(stored)
@@ -148,7 +148,7 @@ class SnapshotEncoder:
         checked = FOOTER.pack(
             b"FOOT", self._count, self.raw_bytes, self.size, self._sequence, self._chunks_crc, 0
         )[:FOOTER_CHECKED]
-        crc: int = google_crc32c.extend(self._header_crc, checked)
+        crc: int = crc32c(self._header_crc, checked)
         self.size += FOOTER.size
         return checked + crc.to_bytes(4, "little")
 
@@ -167,7 +167,7 @@ def read_header(file: File, path: str) -> SnapshotHeader:
     if magic != MAGIC:
         raise CorruptionError(path, 0, "this is no snapshot")
     metadata = file.pread(metadata_length, HEADER.size) if metadata_length <= METADATA_BYTES_MAX else b""
-    if google_crc32c.extend(google_crc32c.value(data[:HEADER_CHECKED]), metadata) != crc:
+    if crc32c(crc32c(0, data[:HEADER_CHECKED]), metadata) != crc:
         raise CorruptionError(path, 0, "the checksum of the header does not match")
     if version != VERSION or flags:
         raise FormatError(path, f"snapshot version {version}, flags {flags}; this is for version {VERSION}")
@@ -199,14 +199,14 @@ def read_chunks(file: File, path: str, header: SnapshotHeader, *, contents: bool
         if kind != b"CHNK" or stored_length > STORED_BYTES_MAX or raw_length > CHUNK_BYTES_MAX:
             raise CorruptionError(path, position, "neither a chunk nor the footer")
         stored = file.pread(stored_length, position + CHUNK.size)
-        found: int = google_crc32c.extend(google_crc32c.extend(header.crc, data[:CHUNK_CHECKED]), stored)
+        found: int = crc32c(crc32c(header.crc, data[:CHUNK_CHECKED]), stored)
         if found != crc or len(stored) != stored_length:
             raise CorruptionError(path, position, f"the checksum of chunk {count} does not match")
         if number != count:
             raise CorruptionError(path, position, f"chunk {number} stands where chunk {count} belongs")
         count += 1
         raw_bytes += raw_length
-        chunks_crc = google_crc32c.extend(chunks_crc, data[CHUNK_CHECKED:])
+        chunks_crc = crc32c(chunks_crc, data[CHUNK_CHECKED:])
         if contents:
             try:
                 chunk = decompressor.decompress(stored, max_output_size=raw_length)
@@ -247,7 +247,7 @@ def _check_footer(
     if len(data) > FOOTER.size:
         raise CorruptionError(path, position + FOOTER.size, "there are bytes behind the footer")
     kind, count, raw_bytes, own_position, sequence, chunks_crc, crc = FOOTER.unpack(data)
-    if kind != b"FOOT" or google_crc32c.extend(header.crc, data[:FOOTER_CHECKED]) != crc:
+    if kind != b"FOOT" or crc32c(header.crc, data[:FOOTER_CHECKED]) != crc:
         raise CorruptionError(path, position, "the footer of the snapshot is missing or does not match")
     totals = (count, raw_bytes, sequence, chunks_crc)
     if own_position != position or (expected is not None and totals != expected):
