@@ -301,14 +301,17 @@ class ExplainEventResult(Result, frozen=True, kw_only=True):
         machine: Its machine.
         version: The machine's version.
         state: Its current state.
-        events: One object for each event that was asked about, as JSON text.
+        events: One object for each event that was asked about, as JSON text: `event`, `allowed`, and where
+            it leads or why it does not.
+        last_wal_offset: Offset of the instance's last change.
     """
 
     instance_id: str
     machine: str
     version: int
     state: str
-    events: list[Raw] = field(default_factory=list)
+    events: list[Raw]
+    last_wal_offset: int | None = None
 
 
 class StatesItem(Result, frozen=True, kw_only=True):
