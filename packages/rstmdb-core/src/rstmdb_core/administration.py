@@ -1,7 +1,7 @@
 """Decide PUT_MACHINE, FLUSH_ALL and an import.
 
-PUT_MACHINE of a version that exists is idempotent: the same definition (by canonical form) succeeds and changes
-nothing, another is refused, because instances of that version rely on what it says.
+PUT_MACHINE of a version that exists is idempotent: the same definition (by canonical form) succeeds and
+changes nothing, another is refused, because instances of that version rely on what it says.
 """
 
 import hashlib
@@ -34,7 +34,8 @@ def decide_put_machine(state: State, command: PutMachine, time_ms: int) -> Outco
     """Decide a PUT_MACHINE."""
     if (fault := name_fault("machine", command.machine)) is not None:
         return fault
-    decided = _put(state, command, state.machines.get(command.machine, {}).keys(), state.machine_count)
+    versions = state.machines.get(command.machine, {}).keys()
+    decided = _put(state, command, versions, state.machine_version_count)
     if isinstance(decided, Refusal):
         return decided
     definition, effect = decided
@@ -50,10 +51,10 @@ def decide_put_machine(state: State, command: PutMachine, time_ms: int) -> Outco
 
 def decide_flush(state: State, command: FlushAll, time_ms: int) -> Outcome | Refusal:
     """Decide a FLUSH_ALL. Keys go too: they must not answer for instances to come."""
-    instances = len(state.instances) + len(state.tombstones)
-    machines = state.machine_count
+    instances = len(state.instances) + state.tombstones.count
+    machines = state.machine_version_count
     answer = b'{"flushed":true,"instances_removed":%d,"machines_removed":%d}' % (instances, machines)
-    if not instances and not machines and not len(state.keys):
+    if not instances and not machines and not state.idempotency.count:
         return Outcome(None, answer)
     return Outcome(Record(state.next_sequence, time_ms, (Flushed(instances, machines),)), answer)
 

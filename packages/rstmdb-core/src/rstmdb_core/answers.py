@@ -1,7 +1,8 @@
 """What deciding returns: an outcome with its record, or a refusal with its reason.
 
-Every refusal of the engine is built here, so that codes, texts and details stay alike. Messages say "not found" of
-what is missing, because published clients look for it; `details` says why in a form programs can read.
+Every refusal of the engine is built here, so that codes, texts and details stay alike. Messages say "not
+found" of what is missing, because published clients look for it; `details` says why in a form programs can
+read.
 """
 
 from typing import Any, Final
@@ -185,9 +186,7 @@ def guard_failed(state: str, event: str, tried: list[dict[str, Any]]) -> Refusal
 
 def answer_too_large(size: int, limit: int) -> Refusal:
     """Refuse: the answer would not fit a frame, so the operation must not happen."""
-    return bad_request(
-        f"the answer would take {size} bytes, the limit is {limit}", reason="ANSWER_TOO_LARGE"
-    )
+    return bad_request(f"the answer would take {size} bytes, the limit is {limit}", reason="ANSWER_TOO_LARGE")
 
 
 def shortened(text: str) -> str:

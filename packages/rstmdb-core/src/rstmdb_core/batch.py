@@ -23,9 +23,7 @@ RETRYABLE: Final = frozenset(("WAL_IO_ERROR", "INTERNAL_ERROR", "RATE_LIMITED"))
 """The wire codes a client may retry; an item of a batch carries its own flag."""
 
 
-def decide_batch(
-    state: State, command: Batch, time_ms: int, new_id: Callable[[], str]
-) -> Outcome | Refusal:
+def decide_batch(state: State, command: Batch, time_ms: int, new_id: Callable[[], str]) -> Outcome | Refusal:
     """Decide a BATCH."""
     settings = state.settings
     if len(command.operations) > settings.batch_operations_max:
@@ -39,7 +37,7 @@ def decide_batch(
             return fault
         scope = key_scope("B", command.principal, command.idempotency_key)
         mark = batch_mark(command)
-        entry = state.keys.get(scope)
+        entry = state.idempotency.get(scope)
         if entry is not None and entry.expires_ms > time_ms:
             return key_reused() if entry.fingerprint != mark else Outcome(None, entry.replay())
     staging = Staging(state, time_ms)

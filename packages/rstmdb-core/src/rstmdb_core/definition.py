@@ -4,10 +4,10 @@
      "transitions": [{"from": name | [name, ...], "event": name, "to": name, "guard"?: text}, ...],
      "meta"?: any JSON}
 
-Several transitions may share (state, event): they are tried in order and the first whose guard passes is taken.
-The canonical form is compact JSON with the keys in the order above, `from` always an array, `guard` and `meta`
-only when given, keys inside `meta` sorted, unknown keys dropped. The checksum is the SHA-256 of it, and it is what
-GET_MACHINE returns and the log keeps.
+Several transitions may share (state, event): they are tried in order and the first whose guard passes is
+taken. The canonical form is compact JSON with the keys in the order above, `from` always an array, `guard`
+and `meta` only when given, keys inside `meta` sorted, unknown keys dropped. The checksum is the SHA-256 of
+it, and it is what GET_MACHINE returns and the log keeps.
 """
 
 import hashlib
@@ -180,7 +180,9 @@ class _Reader:
             return None
         return Transition(sources, event, to, guard, None if guard is None else guard.test)
 
-    def _sources(self, item: dict[str, Any], path: str, states: frozenset[str], known: bool) -> tuple[str, ...]:
+    def _sources(
+        self, item: dict[str, Any], path: str, states: frozenset[str], known: bool
+    ) -> tuple[str, ...]:
         value = item.get("from")
         if value is None:
             self._fault(path, "missing")

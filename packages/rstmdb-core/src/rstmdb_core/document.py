@@ -1,8 +1,8 @@
 """JSON documents of clients: checked and made compact once, at intake.
 
-A context or payload is decoded, checked and encoded again before anything else sees it, because the raw text may
-hold what later cannot be read back (1e400, bad UTF-8, depth beyond a reader's limit) and because it would pin
-the frame it came in. What `intake` returns is plain compact JSON that every client can read:
+A context or payload is decoded, checked and encoded again before anything else sees it, because the raw
+text may hold what later cannot be read back (1e400, bad UTF-8, depth beyond a reader's limit) and because
+it would pin the frame it came in. What `intake` returns is plain compact JSON that every client can read:
 
     object at the top · depth at most 56 · finite doubles · integers of 64 bits (larger ones become doubles)
 """

@@ -4,8 +4,9 @@
                             | Refusal(code, ...)          nothing will change
     apply(state, record)                                  the one fold, live and in replay (fold.py)
 
-`decide` is complete: every limit, guard and expectation is checked there, so `apply` accepts every record that
-`decide` made, on the state it was decided on, for ever. The answer must not be shown before the record is durable.
+`decide` is complete: every limit, guard and expectation is checked there, so `apply` accepts every record
+that `decide` made, on the state it was decided on, for ever. The answer must not be shown before the record
+is durable.
 """
 
 from collections.abc import Callable
@@ -31,9 +32,7 @@ from rstmdb_core.state import State
 __all__ = ["Outcome", "Refusal", "apply", "decide"]
 
 
-def decide(
-    state: State, command: Command, *, now_ms: int, new_id: Callable[[], str]
-) -> Outcome | Refusal:
+def decide(state: State, command: Command, *, now_ms: int, new_id: Callable[[], str]) -> Outcome | Refusal:
     """Decide a command on a state, without changing it.
 
     Args:
@@ -45,7 +44,7 @@ def decide(
     Returns:
         The outcome to log, apply and answer; or why the command is refused.
     """
-    time_ms = state.time_ms if state.time_ms > now_ms else now_ms
+    time_ms = max(now_ms, state.time_ms)
     if type(command) is ApplyEvent:
         step = decide_apply(state, command, time_ms, 0)
     elif type(command) is CreateInstance:

@@ -1,7 +1,7 @@
 """The errors the engine raises, under one base class.
 
-Refusals of a command are values (`engine.Refusal`), not exceptions: only the parsers of client text, the reader
-of records and dumps, and our own mistakes raise.
+Refusals of a command are values (`engine.Refusal`), not exceptions: only the parsers of client text, the
+reader of records and dumps, and our own mistakes raise.
 
     CoreError
     ├── DocumentError       a context or payload that is not acceptable JSON
@@ -113,8 +113,8 @@ class DumpError(CoreError):
 def quote(name: str) -> str:
     """Quote a name for a message, shortened.
 
-    Published clients take an error text with the lower-case word for a socket as a lost one and retry, so a name
-    that contains it is left out of the text; refusals carry it in their details.
+    Published clients take an error text with the lower-case word for a socket as a lost one and retry, so a
+    name that contains it is left out of the text; refusals carry it in their details.
     """
     if "connection" in name:
         return "'…'"

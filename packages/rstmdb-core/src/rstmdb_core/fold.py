@@ -1,8 +1,8 @@
 """Apply: the one fold of records into the state, live and in replay.
 
-Nothing is checked here but the order of records: whether something may happen was decided before it was logged.
-Eviction of keys and tombstones happens here too, from the record's time, so that a replay forgets what the live
-engine forgot.
+Nothing is checked here but the order of records: whether something may happen was decided before it was
+logged. Eviction of keys and tombstones happens here too, from the record's time, so that a replay forgets
+what the live engine forgot.
 """
 
 import sys
@@ -58,20 +58,18 @@ def apply(state: State, record: Record) -> None:
     state.next_sequence = sequence
     state.entry_count += len(effects)
     if record.keys:
-        keys = state.keys
+        keys = state.idempotency
         for key in record.keys:
             effect_of_key = effects[key.index] if key.index >= 0 else None
             keys.put(entry_of(key, effect_of_key, first + key.index, keys.table.next_ordinal))
         keys.evict(time_ms, state.settings.idempotency_bytes_max)
     if time_ms >> _SECOND_BITS > state.time_ms >> _SECOND_BITS:
-        state.keys.evict(time_ms, state.settings.idempotency_bytes_max)
+        state.idempotency.evict(time_ms, state.settings.idempotency_bytes_max)
         state.tombstones.evict(time_ms, state.settings.tombstone_bytes_max)
     state.time_ms = time_ms
 
 
-def created(
-    effect: InstanceCreated, machine: Machine, sequence: int, time_ms: int, ordinal: int
-) -> Instance:
+def created(effect: InstanceCreated, machine: Machine, sequence: int, time_ms: int, ordinal: int) -> Instance:
     """Return the instance an effect creates."""
     return Instance(
         id=effect.instance_id,
@@ -87,9 +85,7 @@ def created(
     )
 
 
-def advanced(
-    instance: Instance, effect: EventApplied, state: str, sequence: int, time_ms: int
-) -> Instance:
+def advanced(instance: Instance, effect: EventApplied, state: str, sequence: int, time_ms: int) -> Instance:
     """Return an instance after an event; `state` is the shared object of its new state's name."""
     return Instance(
         instance.id,
@@ -117,7 +113,9 @@ def entry_of(key: Key, effect: Effect | None, sequence: int, ordinal: int) -> Ke
     if not answer:
         assert isinstance(effect, EventApplied), "only an event's answer can be left out"
         answer = Applied(effect.from_state, effect.to_state, effect.ctx, sequence, effect.event_id)
-    return KeyEntry(key.scope, key.fingerprint, answer, key.expires_ms, entry_size(key.scope, answer), ordinal)
+    return KeyEntry(
+        key.scope, key.fingerprint, answer, key.expires_ms, entry_size(key.scope, answer), ordinal
+    )
 
 
 def _apply_event(state: State, effect: EventApplied, sequence: int, time_ms: int) -> None:
@@ -196,7 +194,7 @@ def _flush(state: State, effect: Flushed, sequence: int, time_ms: int) -> None:
     state.table.clear()
     state.index = InstanceIndex()
     state.tombstones.clear()
-    state.keys.clear()
+    state.idempotency.clear()
 
 
 _FOLDS: Final[dict[type, Callable[[State, Any, int, int], None]]] = {

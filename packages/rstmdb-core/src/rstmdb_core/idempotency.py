@@ -1,14 +1,14 @@
 """Idempotency keys: what each answered, bounded in time and bytes, part of the state.
 
     scope        = operation letter, length of the owner, ":", owner, key
-                   A apply / D delete / C create: owner is the instance id · M create with an automatic id: the machine
-                   B batch: the principal
+                   A apply, D delete, C create: the owner is the instance id
+                   M create with an automatic id: the machine; B batch: the principal
     fingerprint  = BLAKE2b-128 of the canonical parameters without key, event_id and expectations
 
-The table holds entries in the order in which they were stored. An entry goes when its time has passed (by the time
-of the records, in buckets of about a second) or when the bytes of all exceed the budget (the oldest first); both
-happen inside `apply`, from what the record says, so that a replay forgets what the live engine forgot. Tombstones of
-deleted instances are kept the same way.
+The table holds entries in the order in which they were stored. An entry goes when its time has passed (by
+the time of the records, in buckets of about a second) or when the bytes of all exceed the budget (the
+oldest first); both happen inside `apply`, from what the record says, so that a replay forgets what the live
+engine forgot. Tombstones of deleted instances are kept the same way.
 """
 
 import hashlib
@@ -71,13 +71,24 @@ class Entry(Protocol):
     """What a bounded table keeps."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """What it is found by."""
+        ...
+
     @property
-    def expires_ms(self) -> int: ...
+    def expires_ms(self) -> int:
+        """When it is forgotten, Unix milliseconds."""
+        ...
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Bytes charged for it."""
+        ...
+
     @property
-    def ordinal(self) -> int: ...
+    def ordinal(self) -> int:
+        """Its place in the order of storing."""
+        ...
 
 
 E = TypeVar("E", bound=Entry)
@@ -88,19 +99,21 @@ class BoundedTable(Generic[E]):
 
     Attributes:
         table: The entries by ordinal.
-        size: Bytes charged for all.
+        size_bytes: Bytes charged for all.
     """
 
-    __slots__ = ("_buckets", "_entries", "_swept", "size", "table")
+    __slots__ = ("_buckets", "_entries", "_swept", "size_bytes", "table")
 
     def __init__(self, time_ms: int = 0) -> None:
         self.table: PagedTable[E] = PagedTable()
-        self.size = 0
+        self.size_bytes = 0
         self._entries: dict[str, E] = {}
         self._buckets: dict[int, list[int]] = {}
         self._swept = time_ms >> _BUCKET_BITS
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Entries kept."""
         return len(self._entries)
 
     def get(self, key: str) -> E | None:
@@ -116,7 +129,7 @@ class BoundedTable(Generic[E]):
         self.discard(entry.key)
         self.table.restore(entry.ordinal, entry)
         self._entries[entry.key] = entry
-        self.size += entry.size
+        self.size_bytes += entry.size
         bucket = max(entry.expires_ms >> _BUCKET_BITS, self._swept)
         ordinals = self._buckets.get(bucket)
         if ordinals is None:
@@ -129,7 +142,7 @@ class BoundedTable(Generic[E]):
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.table.remove(entry.ordinal)
-            self.size -= entry.size
+            self.size_bytes -= entry.size
 
     def evict(self, time_ms: int, bytes_max: int) -> None:
         """Forget what has expired at a time and, oldest first, what exceeds the budget."""
@@ -141,7 +154,7 @@ class BoundedTable(Generic[E]):
                     if entry is not None:
                         self.discard(entry.key)
             self._swept = now
-        while self.size > bytes_max:
+        while self.size_bytes > bytes_max:
             self.discard(self.table.oldest().key)
 
     def clear(self) -> None:
@@ -149,10 +162,10 @@ class BoundedTable(Generic[E]):
         self.table.clear()
         self._entries = {}
         self._buckets = {}
-        self.size = 0
+        self.size_bytes = 0
 
     def _due(self, now: int) -> Iterable[int]:
-        """Return the buckets below `now`: by counting after a short time, by looking at all after a long one."""
+        """Return the buckets below `now`, by counting after a short time, else by looking at all."""
         if now - self._swept <= len(self._buckets):
             return [bucket for bucket in range(self._swept, now) if bucket in self._buckets]
         return sorted(bucket for bucket in self._buckets if bucket < now)
@@ -161,6 +174,12 @@ class BoundedTable(Generic[E]):
 def key_scope(operation: str, owner: str, key: str) -> str:
     """Build a scope. The length keeps an owner and a key apart whatever they hold."""
     return f"{operation}{len(owner)}:{owner}{key}"
+
+
+def scope_owner(scope: str) -> str:
+    """Return the owner a scope was built with."""
+    length, _, rest = scope[1:].partition(":")
+    return rest[: int(length)]
 
 
 def fingerprint(*parts: bytes) -> bytes:

@@ -3,9 +3,9 @@
     machine -> Group{ all: OrdinalSet, states: {state -> OrdinalSet} }
     OrdinalSet: page number -> bits of 256 ordinals, and the page numbers in order
 
-A set of ordinals as small bitmaps: entering or leaving costs one dictionary entry and one 256-bit integer, wherever
-the ordinal lies; counts and ranks are `int.bit_count`. Sorted arrays were four times as slow for the one thing that
-happens on every event: an instance moves from one state to another.
+A set of ordinals as small bitmaps: entering or leaving costs one dictionary entry and one 256-bit integer,
+wherever the ordinal lies; counts and ranks are `int.bit_count`. Sorted arrays were four times as slow for
+the one thing that happens on every event: an instance moves from one state to another.
 """
 
 from bisect import bisect_left, insort
@@ -118,11 +118,16 @@ class InstanceIndex:
     def __init__(self) -> None:
         self.groups: dict[str, Group] = {}
 
+    def group(self, machine: str) -> Group:
+        """Return the group of a machine, made when it is first needed."""
+        found = self.groups.get(machine)
+        if found is None:
+            found = self.groups[machine] = Group(machine)
+        return found
+
     def add(self, machine: str, state: str, ordinal: int) -> None:
         """Add a new instance."""
-        group = self.groups.get(machine)
-        if group is None:
-            group = self.groups[machine] = Group(machine)
+        group = self.group(machine)
         group.all.add(ordinal)
         group.state(state).add(ordinal)
 
@@ -131,15 +136,6 @@ class InstanceIndex:
         group = self.groups[machine]
         group.all.remove(ordinal)
         group.states[state].remove(ordinal)
-
-    def move(self, machine: str, ordinal: int, from_state: str, to_state: str) -> None:
-        """Move an instance to another state."""
-        states = self.groups[machine].states
-        states[from_state].remove(ordinal)
-        entered = states.get(to_state)
-        if entered is None:
-            entered = states[to_state] = OrdinalSet(to_state)
-        entered.add(ordinal)
 
     def sets(self, machine: str | None, state: str | None) -> list[OrdinalSet]:
         """Return the sets whose union is the instances of a machine and in a state (not both None)."""

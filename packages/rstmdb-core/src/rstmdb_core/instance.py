@@ -1,10 +1,10 @@
 """The Instance value, its life cycle, and the machine version it runs.
 
-    (no instance) --create/import--> live --apply--> live --delete--> tombstone --create--> live (a new ordinal)
-                                                              └─ the key window passes --> (no instance)
+    absent --create, import--> live --apply--> live --delete--> tombstone --create--> live, with a new ordinal
+                                                                └── the key window passes --> absent
 
-Instances are replaced, never changed, and hold nothing but strings, integers and bytes, so the collector does not
-look at them (`gc=False`) and a dump may walk them while the state goes on.
+Instances are replaced, never changed, and hold nothing but strings, integers and bytes, so the collector
+does not look at them (`gc=False`) and a dump may walk them while the state goes on.
 """
 
 import msgspec

@@ -25,7 +25,7 @@ GUARD_LENGTH_MAX: Final = 4096
 """Characters of one guard: it is evaluated on every event of its transition."""
 
 GUARD_NESTING_MAX: Final = 64
-"""Parentheses and negations inside each other: the parser and the evaluator recurse this deep and no deeper."""
+"""Parentheses and negations inside each other: parser and evaluator recurse this deep and no deeper."""
 
 DEFINITION_BYTES_MAX: Final = 1024 * 1024
 """One machine definition, as canonical JSON: GET_MACHINE returns it whole, recovery compiles it."""

@@ -1,11 +1,12 @@
 """Decide CREATE_INSTANCE, APPLY_EVENT and DELETE_INSTANCE, alone or inside a BATCH.
 
 Order of checks: form of the request, idempotency key, then for
-    CREATE   id taken · machine · answer's size
-    APPLY    instance · expected_state · expected_wal_offset · machine · transition · guard · merged size · answer
+    CREATE   id taken · machine
+    APPLY    instance · expected_state · expected_wal_offset · transition · guard · size of context and answer
     DELETE   instance, or its tombstone
 
-A key is looked up before the instance, so a retry is answered also when the instance has changed or gone since.
+A key is looked up before the instance, so a retry is answered also when the instance has changed or gone
+since.
 """
 
 from collections.abc import Callable
@@ -255,7 +256,7 @@ def _deleted_answer(instance_id: str, offset: int) -> bytes:
 
 def _remembered(view: View, scope: str, mark: bytes, time_ms: int) -> Step | Refusal | None:
     """Answer from a remembered key; None when there is none."""
-    entry = view.keys.get(scope)
+    entry = view.idempotency.get(scope)
     if entry is None or entry.expires_ms <= time_ms:
         return None
     if entry.fingerprint != mark:

@@ -1,10 +1,10 @@
 """Read the state: results of the operations that change nothing, as JSON text of the wire.
 
-LIST_INSTANCES is in creation order. A page after a cursor costs what the page costs; a page at an offset also counts
-its way there. `total` counts all that match, whatever the page.
+LIST_INSTANCES is in creation order. A page after a cursor costs what the page costs; a page at an offset
+also counts its way there. `total` counts all that match, whatever the page.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Container, Iterator
 
 import msgspec
 
@@ -59,13 +59,14 @@ def get_machine(state: State, machine: str, version: int) -> bytes | Refusal:
     )
 
 
-def list_machines(state: State) -> bytes:
-    """Return the result of LIST_MACHINES: by name, versions ascending."""
+def list_machines(state: State, *, machines: Container[str] | None = None) -> bytes:
+    """Return the result of LIST_MACHINES: by name, versions ascending; only of `machines` when given."""
     return encode(
         {
             "items": [
                 {"machine": name, "versions": sorted(versions)}
                 for name, versions in sorted(state.machines.items())
+                if machines is None or name in machines
             ]
         }
     )
@@ -79,6 +80,7 @@ def list_instances(
     limit: int | None = None,
     offset: int = 0,
     cursor: str | None = None,
+    machines: Collection[str] | None = None,
 ) -> bytes | Refusal:
     """Return the result of LIST_INSTANCES.
 
@@ -89,6 +91,7 @@ def list_instances(
         limit: Instances a page; clamped, never refused.
         offset: Matches to leave out at the start; not together with a cursor.
         cursor: The `next_cursor` of the page before.
+        machines: Only instances of one of these, for a caller who may not see the others.
     """
     size = PAGE_INSTANCES_DEFAULT if limit is None else max(0, min(limit, PAGE_INSTANCES_MAX))
     if cursor is not None:
@@ -100,11 +103,15 @@ def list_instances(
     else:
         after = -1
     offset = max(0, offset)
-    if machine is None and state_name is None:
+    if machine is None and state_name is None and machines is None:
         total = len(state.instances)
         matches = _all_after(state, after) if cursor is not None else _all_from_rank(state, offset)
     else:
-        sets = state.index.sets(machine, state_name)
+        if machines is None:
+            sets = state.index.sets(machine, state_name)
+        else:
+            names = machines if machine is None else [machine] if machine in machines else []
+            sets = [each for name in names for each in state.index.sets(name, state_name)]
         total = sum(each.count for each in sets)
         table = state.table
         ordinals = ordinals_after(sets, after) if cursor is not None else ordinals_from_rank(sets, offset)

@@ -4,9 +4,9 @@
     effect  = [tag, field, ...]                                                  tag: a small integer
     key     = [effect index | -1, scope, fingerprint, expires_ms, answer]        see idempotency.py
 
-An effect says what happened, not what was asked: `apply` needs no guard, no clock and no merge to repeat it. The
-effect at index i of a record has the sequence `first_sequence + i`. Fields are only ever appended, with a default,
-so that old logs stay readable and old readers skip what they do not know.
+An effect says what happened, not what was asked: `apply` needs no guard, no clock and no merge to repeat
+it. The effect at index i of a record has the sequence `first_sequence + i`. Fields are only ever appended,
+with a default, so that old logs stay readable and old readers skip what they do not know.
 """
 
 from typing import Final

@@ -1,14 +1,14 @@
 """The state: everything the log's effects add up to.
 
     State
-      next_sequence, time_ms, entry_count            where the fold stands
+      next_sequence, time_ms, entry_count     where the fold stands
       machines      name -> version -> Machine
-      instances     id -> Instance                   and by ordinal in `table`, by machine and state in `index`
-      tombstones    id -> Tombstone                  deleted lately
-      keys          scope -> KeyEntry                answers of keyed requests
+      instances     id -> Instance            also by ordinal in `table`, by machine and state in `index`
+      tombstones    id -> Tombstone           deleted lately
+      idempotency   scope -> KeyEntry         answers of keyed requests
 
-Only `engine.apply` changes it. Nothing in it depends on the clock or on chance, so two states that applied the same
-records are equal, which `dump.digest` shows.
+Only `engine.apply` changes it. Nothing in it depends on the clock or on chance, so two states that applied
+the same records are equal, which `dump.digest` shows.
 """
 
 import msgspec
@@ -61,14 +61,14 @@ class State:
         table: The same by ordinal, in creation order.
         index: The same by machine and state.
         tombstones: Instances deleted lately.
-        keys: Idempotency keys.
+        idempotency: Remembered keys.
     """
 
     __slots__ = (
         "entry_count",
+        "idempotency",
         "index",
         "instances",
-        "keys",
         "machines",
         "next_sequence",
         "settings",
@@ -87,7 +87,7 @@ class State:
         self.table: PagedTable[Instance] = PagedTable()
         self.index = InstanceIndex()
         self.tombstones: BoundedTable[Tombstone] = BoundedTable(time_ms)
-        self.keys: BoundedTable[KeyEntry] = BoundedTable(time_ms)
+        self.idempotency: BoundedTable[KeyEntry] = BoundedTable(time_ms)
 
     def skip_to(self, sequence: int) -> None:
         """Leave out sequences, after the log jumped: the next effect gets `sequence`.
@@ -98,7 +98,30 @@ class State:
         assert sequence >= self.next_sequence, "sequences only grow"
         self.next_sequence = sequence
 
+    def instance(self, instance_id: str) -> Instance | None:
+        """Return a live instance, or None."""
+        return self.instances.get(instance_id)
+
+    def machine_of(self, instance_id: str) -> str | None:
+        """Return the name of a live instance's machine, or None."""
+        instance = self.instances.get(instance_id)
+        return None if instance is None else instance.machine
+
+    def counts_by_state(self) -> dict[tuple[str, str], int]:
+        """Return how many instances each machine has in each of its states, leaving out empty ones."""
+        return {
+            (machine, state): members.count
+            for machine, group in self.index.groups.items()
+            for state, members in group.states.items()
+            if members.count
+        }
+
     @property
-    def machine_count(self) -> int:
+    def instance_count(self) -> int:
+        """Live instances."""
+        return len(self.instances)
+
+    @property
+    def machine_version_count(self) -> int:
         """Machine versions altogether."""
-        return sum(len(versions) for versions in self.machines.values())
+        return sum(map(len, self.machines.values()))

@@ -2,9 +2,10 @@
 
     ordinal = page number * 1024 + slot            page: list of 1024 slots, None = free
 
-Ordinals are given out in order and never used twice, so a table is in creation order by itself. A view shares the
-pages; the first change of a shared page copies that page alone (1024 pointers, some microseconds), so a view of
-a million values costs the copy of a thousand pointers. A page whose last value goes is dropped.
+Ordinals are given out in order and never used twice, so a table is in creation order by itself. A view
+shares the pages; the first change of a shared page copies that page alone (1024 pointers, some
+microseconds), so a view of a million values costs the copy of a thousand pointers. A page whose last value
+goes is dropped.
 """
 
 from collections.abc import Iterator

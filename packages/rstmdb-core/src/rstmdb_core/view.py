@@ -1,9 +1,9 @@
 """What an operation sees while it is decided: the state, or a staging layer over it.
 
-A BATCH decides its operations one after the other, each seeing what the ones before would change. They are staged
-in small dictionaries over the untouched state, which is what makes an atomic batch free to fail.
+A BATCH decides its operations one after the other, each seeing what the ones before would change. They are
+staged in small dictionaries over the untouched state, which is what makes an atomic batch free to fail.
 
-    Staging.instances, .tombstones, .keys: changed entries, None for removed ones, over the state's
+    Staging.instances, .tombstones, .idempotency: changed entries, None for removed ones, over the state's
 """
 
 from typing import Generic, Protocol, TypeVar
@@ -30,17 +30,34 @@ class View(Protocol):
     """What deciding an operation may look at."""
 
     @property
-    def settings(self) -> EngineSettings: ...
+    def settings(self) -> EngineSettings:
+        """What the host chose."""
+        ...
+
     @property
-    def next_sequence(self) -> int: ...
+    def next_sequence(self) -> int:
+        """The sequence the next effect gets."""
+        ...
+
     @property
-    def machines(self) -> dict[str, dict[int, Machine]]: ...
+    def machines(self) -> dict[str, dict[int, Machine]]:
+        """The machines: name -> version -> machine."""
+        ...
+
     @property
-    def instances(self) -> Lookup[Instance]: ...
+    def instances(self) -> Lookup[Instance]:
+        """The live instances by id."""
+        ...
+
     @property
-    def tombstones(self) -> Lookup[Tombstone]: ...
+    def tombstones(self) -> Lookup[Tombstone]:
+        """The tombstones by id."""
+        ...
+
     @property
-    def keys(self) -> Lookup[KeyEntry]: ...
+    def idempotency(self) -> Lookup[KeyEntry]:
+        """The remembered keys by scope."""
+        ...
 
 
 class _Layer(Generic[V]):
@@ -70,7 +87,7 @@ class Staging:
         self.next_sequence = state.next_sequence
         self.instances: _Layer[Instance] = _Layer(state.instances)
         self.tombstones: _Layer[Tombstone] = _Layer(state.tombstones)
-        self.keys: _Layer[KeyEntry] = _Layer(state.keys)
+        self.idempotency: _Layer[KeyEntry] = _Layer(state.idempotency)
         self._time_ms = time_ms
 
     def take(self, effect: Effect, key: Key | None) -> None:
@@ -95,5 +112,5 @@ class Staging:
             self.instances.put(effect.instance_id, None)
             self.tombstones.put(effect.instance_id, tombstone_of(effect, sequence, 0))
         if key is not None:
-            self.keys.put(key.scope, entry_of(key, effect, sequence, 0))
+            self.idempotency.put(key.scope, entry_of(key, effect, sequence, 0))
         self.next_sequence = sequence + 1

@@ -1,7 +1,7 @@
 """Syntax tree to closures, once; then a guard is a plain call on the decoded context.
 
-Evaluation is total: it never raises on a context that `document.intake` accepted, reads nothing but the context
-and has no side effect. Values have exactly the types of decoded JSON.
+Evaluation is total: it never raises on a context that `document.intake` accepted, reads nothing but the
+context and has no side effect. Values have exactly the types of decoded JSON.
 
     truthy   everything but null (or missing), false, zero, "", [] and {}
     ==       null with null; booleans; numbers as doubles, closer than 2^-52; strings, exactly; nothing else
@@ -39,7 +39,7 @@ class Guard:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tree = parse(text)
-        self.test = _compile(self.tree)
+        self.test = compile_node(self.tree)
         self.fields = tuple(dict.fromkeys(_fields(self.tree)))
         self._getters = tuple(_getter(field) for field in self.fields)
 
@@ -114,18 +114,19 @@ def _getter(field: str) -> Getter:
     return get_path
 
 
-def _compile(node: Node) -> Test:
+def compile_node(node: Node) -> Test:
+    """Compile a syntax tree, or a part of one, to a function on the decoded context."""
     match node:
         case Truthy(field):
             return _truthy(_getter(field))
         case Comparison(field, operator, literal):
             return _comparison(_getter(field), operator, literal)
         case Not(operand):
-            return _negated(_compile(operand))
+            return _negated(compile_node(operand))
         case All(operands):
-            return _all(tuple(_compile(operand) for operand in operands))
+            return _all(tuple(compile_node(operand) for operand in operands))
         case Either(operands):
-            return _either(tuple(_compile(operand) for operand in operands))
+            return _either(tuple(compile_node(operand) for operand in operands))
 
 
 def _truthy(get: Getter) -> Test:

@@ -36,9 +36,7 @@ class Token(NamedTuple):
 
 def is_name_character(character: str) -> bool:
     """Tell whether a character may stand in a field's name (dots apart)."""
-    return (
-        character.isalnum() or character == "_" or unicodedata.category(character) in ("Mn", "Mc")
-    )
+    return character.isalnum() or character == "_" or unicodedata.category(character) in ("Mn", "Mc")
 
 
 class Lexer:

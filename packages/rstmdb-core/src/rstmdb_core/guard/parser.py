@@ -7,9 +7,9 @@
     primary    = "(" or ")" | comparison
     comparison = field [ ("==" | "!=") literal | (">=" | "<=" | ">" | "<") number ]
 
-`!` applies to the whole comparison after it. Text after a complete guard is refused; the original ignored it,
-which `original_prefix` reproduces for imported definitions. Chains of `&&` and `||` are flat, so only parentheses
-and negations nest, and those are limited.
+`!` applies to the whole comparison after it. Text after a complete guard is refused; the original ignored
+it, which `original_prefix` reproduces for imported definitions. Chains of `&&` and `||` are flat, so only
+parentheses and negations nest, and those are limited.
 """
 
 from typing import Final, NamedTuple
@@ -79,8 +79,8 @@ def parse(text: str) -> Node:
 def original_prefix(text: str) -> str:
     """Cut what the original server ignored after a complete guard.
 
-    The original stopped at the first thing that could not continue the expression and took what came before. For
-    the importer only: a definition it accepted keeps its meaning.
+    The original stopped at the first thing that could not continue the expression and took what came
+    before. For the importer only: a definition it accepted keeps its meaning.
 
     Raises:
         GuardSyntaxError: No prefix of the text is a guard.
@@ -88,7 +88,7 @@ def original_prefix(text: str) -> str:
     try:
         parse(text)
     except GuardSyntaxError as error:
-        # Whatever the original accepted, it accepted up to some character; the longest such prefix is what it read.
+        # Whatever the original accepted, it accepted up to some character: the longest such prefix.
         for end in range(min(len(text), GUARD_LENGTH_MAX), 0, -1):
             if text[end - 1] in WHITE_SPACE:
                 continue
