@@ -27,7 +27,7 @@ from rstmdb_server.permissions import PERMISSIONS
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 UNKNOWN_OPERATION = 0
-OPERATION_NAMES: tuple[str, ...] = ("", *PERMISSIONS)
+OPERATION_NAMES: tuple[str, ...] = ("UNKNOWN", *PERMISSIONS)
 OPERATION_INDEX: dict[str, int] = {name: index for index, name in enumerate(OPERATION_NAMES)}
 
 # As text, because a bucket's name is its label: "1" and "1.0" would be two series.
