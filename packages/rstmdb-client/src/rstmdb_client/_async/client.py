@@ -1,0 +1,836 @@
+"""The client: every operation as a method, one connection for all calls, made when it is first needed.
+
+The methods only name things: `calls` encodes and decodes, `_execute` connects, sends, and tries again where
+`retry` allows it.
+"""
+
+# ruff: noqa: ASYNC109 - every call takes its own time limit, in both faces, with one meaning
+
+import ssl
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from rstmdb_client import calls, results, watching
+from rstmdb_client._async.batch import AsyncBatch, BatchSlot
+from rstmdb_client._async.channel import AsyncChannel
+from rstmdb_client._async.link import AsyncLink
+from rstmdb_client._async.primitives import AsyncLock, monotonic, sleep
+from rstmdb_client._async.watch import AsyncWatch
+from rstmdb_client.calls import Call
+from rstmdb_client.errors import (
+    ClientClosed,
+    ConnectionFailed,
+    ProtocolViolation,
+    RstmdbError,
+    ServerError,
+)
+from rstmdb_client.events import ConnectFailed, ConnectionEvent, announce
+from rstmdb_client.keys import AUTO, Auto
+from rstmdb_client.positions import PositionStore
+from rstmdb_client.results import Applied, Instance, Json
+from rstmdb_client.retry import AttemptFailed, Effect, RetryPolicy, final_error, may_retry
+from rstmdb_client.telemetry import CallSpan
+from rstmdb_client.url import Endpoint, Options, TlsOptions, resolve_options
+
+__all__ = ["AsyncClient"]
+
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+class AsyncClient:
+    """A client of one database.
+
+    It connects when it is first used, or when it is entered, and again by itself when the connection was
+    lost. Any number of tasks may share it: their calls travel on one connection at the same time.
+
+    Every method takes `timeout`, in seconds, for the whole call with all its attempts; the client's own
+    holds where it is not given. All of them raise, besides what they name:
+
+    - `ConnectionFailed`, `RequestTimeout`: the call changed nothing;
+    - `OutcomeUnknownError` (writes only): it was sent, and nobody can know;
+    - `InvalidDocument`, `RequestTooLarge`, `UnsupportedByServer`: nothing was sent;
+    - `Unauthorized`, `StorageFailed`, `InternalServerError` and other `ServerError`: the server refused.
+
+    A write carries an idempotency key: by default one the client makes up, which is why it may safely be sent
+    again when an answer is lost. `None` sends none; then nothing is ever sent twice.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        token: str | None = None,
+        tls: bool | TlsOptions | ssl.SSLContext | None = None,
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        client_name: str | None = None,
+        retry: RetryPolicy | None = None,
+        on_event: Callable[[ConnectionEvent], None] | None = None,
+        tracer: Any = None,
+    ) -> None:
+        """Describe the connection; nothing is connected yet.
+
+        Args:
+            url: `rstmdb://token@host:7401,host2?timeout=30` or `rstmdbs://...`; when neither it nor a host is
+                given, the environment variable `RSTMDB_URL`, else `127.0.0.1:7401`.
+            host: the host, instead of a URL.
+            port: its port, 7401 by default.
+            token: the token to authenticate with.
+            tls: True, `TlsOptions`, or a ready `ssl.SSLContext`.
+            timeout: the time a call has when it says nothing else, in seconds; 30 by default.
+            connect_timeout: the time one attempt to connect has, in seconds; 10 by default.
+            client_name: how to present itself to the server.
+            retry: how often and how patiently calls are tried again.
+            on_event: is told when connections are made and lost; see `rstmdb_client.events`.
+            tracer: an OpenTelemetry tracer, to record a span for each call.
+
+        Raises:
+            InvalidURL: the URL or an option cannot be used.
+        """
+        self._options: Options = resolve_options(
+            url,
+            host=host,
+            port=port,
+            token=token,
+            tls=tls,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            client_name=client_name,
+            retry=retry,
+            on_event=on_event,
+            tracer=tracer,
+        )
+        self._timeout: float = self._options.timeout
+        self._link: AsyncLink | None = None
+        self._connecting: AsyncLock = AsyncLock()
+        self._was_connected: bool = False
+        self._closed: bool = False
+        self._watches: weakref.WeakSet[AsyncWatch[Any]] = weakref.WeakSet()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "connected" if self.is_connected else "not connected"
+        return f"<{type(self).__name__} {self._options!r} {state}>"
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str | None = None,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        token: str | None = None,
+        tls: bool | TlsOptions | ssl.SSLContext | None = None,
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
+        client_name: str | None = None,
+        retry: RetryPolicy | None = None,
+        on_event: Callable[[ConnectionEvent], None] | None = None,
+        tracer: Any = None,
+    ) -> Self:
+        """Make a client and connect it at once; the arguments are those of the class.
+
+        Raises:
+            ConnectionFailed: no connection could be made.
+            AuthenticationFailed: the token was refused.
+            ProtocolViolation: something else listens there.
+        """
+        client = cls(
+            url,
+            host=host,
+            port=port,
+            token=token,
+            tls=tls,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            client_name=client_name,
+            retry=retry,
+            on_event=on_event,
+            tracer=tracer,
+        )
+        await client.open()
+        return client
+
+    async def open(self) -> None:
+        """Connect now, unless connected.
+
+        Raises:
+            ConnectionFailed: no connection could be made.
+            AuthenticationFailed: the token was refused.
+            ProtocolViolation: something else listens there.
+        """
+        try:
+            await self._connected(monotonic() + self._timeout)
+        except AttemptFailed as failure:
+            if isinstance(failure.cause, RstmdbError):
+                raise failure.cause from None
+            raise ConnectionFailed("no connection in time") from None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection and every watch. Calls that still wait are failed."""
+        self._closed = True
+        for watch in list(self._watches):
+            await watch.close()
+        self._watches.clear()
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """True while there is a connection for calls."""
+        return self._link is not None and self._link.lost is None
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the server of the newest connection offers; empty before the first."""
+        return self._link.session.features if self._link is not None else frozenset()
+
+    # Connecting and calling.
+
+    async def _connected(self, deadline: float) -> AsyncLink:
+        if self._closed:
+            raise ClientClosed
+        async with self._connecting:
+            link = self._link
+            if link is not None:
+                if link.usable:
+                    return link
+                await link.discard()
+                self._link = None
+            failures: list[str] = []
+            for endpoint in self._options.endpoints:
+                if self._closed:
+                    raise ClientClosed
+                until = min(deadline, monotonic() + self._options.connect_timeout)
+                try:
+                    link = await AsyncLink.open(
+                        endpoint, self._options, until, reconnected=self._was_connected
+                    )
+                except (ConnectionFailed, ProtocolViolation) as error:
+                    self._failed(endpoint, "calls", error)
+                    if len(self._options.endpoints) == 1:
+                        self._raise_unconnected(error)
+                    failures.append(str(error))
+                else:
+                    self._link = link
+                    self._was_connected = True
+                    return link
+            self._raise_unconnected(ConnectionFailed("; ".join(failures)))
+            raise AssertionError("unreachable")
+
+    def _raise_unconnected(self, error: ConnectionFailed | ProtocolViolation) -> None:
+        # A database that was never reached is more likely misspelt than restarting: say so at once.
+        if not self._was_connected:
+            raise error
+        raise AttemptFailed(sent=False, cause=error)
+
+    def _failed(self, endpoint: Endpoint, purpose: str, error: RstmdbError) -> None:
+        announce(self._options.on_event, ConnectFailed(str(endpoint), purpose, str(error)))
+
+    async def _watch_channel(self, deadline: float, reconnected: bool) -> AsyncChannel:
+        if self._closed:
+            raise ClientClosed
+        failures: list[str] = []
+        for endpoint in self._options.endpoints:
+            until = min(deadline, monotonic() + self._options.connect_timeout)
+            try:
+                return await AsyncChannel.open(
+                    endpoint, self._options, until, purpose="watch", reconnected=reconnected
+                )
+            except (ConnectionFailed, ProtocolViolation) as error:
+                self._failed(endpoint, "watch", error)
+                if len(self._options.endpoints) == 1:
+                    raise
+                failures.append(str(error))
+        raise ConnectionFailed("; ".join(failures))
+
+    async def _execute(self, call: Call[R], timeout: float | None) -> R:
+        if self._options.tracer is None:
+            return await self._attempts(call, timeout, None)
+        with CallSpan(self._options.tracer, call, self._options.endpoints[0]) as span:
+            return await self._attempts(call, timeout, span)
+
+    async def _attempts(self, call: Call[R], timeout: float | None, span: CallSpan | None) -> R:
+        if timeout is None:
+            timeout = self._timeout
+        deadline = monotonic() + timeout
+        attempt = 0
+        unanswered = False
+        failure: AttemptFailed | ServerError | None = None
+        while True:
+            attempt += 1
+            durable = False
+            try:
+                link = self._link
+                if link is None or not link.usable:
+                    link = await self._connected(deadline)
+                durable = link.session.durable_keys
+                if unanswered and not durable and call.effect is Effect.KEYED:
+                    # The database behind the next connection does not know the keys of the last one.
+                    assert failure is not None
+                    break
+                return call.decode(await link.exchange(call, deadline))
+            except (AttemptFailed, ServerError) as error:
+                failure = error
+            if self._closed:
+                break
+            if isinstance(failure, AttemptFailed):
+                unanswered = unanswered or failure.sent
+            elif failure.details.get("outcome") == "unknown":
+                unanswered = True
+            pause = self._options.retry.pause_secs(attempt)
+            if (
+                attempt >= self._options.retry.attempts_max
+                or not may_retry(failure, call.effect, durable_keys=durable)
+                or monotonic() + pause >= deadline
+            ):
+                break
+            if span is not None:
+                span.attempted(attempt + 1)
+            await sleep(pause)
+        error_to_raise = final_error(
+            failure,
+            call.effect,
+            operation=call.op,
+            key=call.key if durable or not call.key_is_automatic else None,
+            timeout=timeout,
+            unanswered=unanswered,
+        )
+        raise error_to_raise from error_to_raise.__cause__
+
+    # The server.
+
+    async def ping(self, *, timeout: float | None = None) -> float:
+        """Return the time an answer takes, in seconds."""
+        started = monotonic()
+        await self._execute(calls.ping(), timeout)
+        return monotonic() - started
+
+    async def info(self, *, timeout: float | None = None) -> results.Info:
+        """Return what the server is and what it allows."""
+        return await self._execute(calls.info(), timeout)
+
+    async def stats(self, *, timeout: float | None = None) -> results.Stats:
+        """Return the server's rates, latencies and counts; needs the feature `stats`."""
+        return await self._execute(calls.stats(), timeout)
+
+    # Machines.
+
+    async def put_machine(
+        self,
+        machine: str,
+        version: int,
+        definition: Any,
+        *,
+        checksum: str | None = None,
+        timeout: float | None = None,
+    ) -> results.MachineStored:
+        """Store a definition; storing the same one again changes nothing.
+
+        Args:
+            machine: the machine's name.
+            version: its version. A stored version never changes.
+            definition: `states`, `initial` and `transitions`, as a mapping or anything else that is an
+                object in JSON.
+            checksum: what the server is to compare the definition's checksum with.
+            timeout: the time for the whole call, in seconds.
+
+        Raises:
+            BadRequest: the definition is not valid; the message and details list the faults.
+            MachineVersionExists: this version has another definition.
+            MachineVersionLimitExceeded: the machine has too many versions.
+        """
+        return await self._execute(
+            calls.put_machine(machine, version, definition, checksum=checksum), timeout
+        )
+
+    async def get_machine(
+        self, machine: str, version: int, *, timeout: float | None = None
+    ) -> results.Machine:
+        """Return a definition.
+
+        Raises:
+            MachineNotFound: it is not stored.
+        """
+        return await self._execute(calls.get_machine(machine, version), timeout)
+
+    async def list_machines(self, *, timeout: float | None = None) -> list[results.MachineSummary]:
+        """Return all machines with their versions, by name."""
+        return await self._execute(calls.list_machines(), timeout)
+
+    # Instances.
+
+    async def create_instance(
+        self,
+        machine: str,
+        version: int,
+        *,
+        instance_id: str | None = None,
+        ctx: Any = None,
+        idempotency_key: str | Auto | None = AUTO,
+        timeout: float | None = None,
+    ) -> results.Created:
+        """Create an instance in the initial state of its machine.
+
+        Args:
+            machine: the machine's name.
+            version: its version.
+            instance_id: the id; the server makes one up when it is not given.
+            ctx: the first context: a mapping, dataclass, msgspec struct or pydantic model.
+            idempotency_key: a key of your own, `AUTO`, or None for none.
+            timeout: the time for the whole call, in seconds.
+
+        Raises:
+            MachineNotFound: the machine is not stored.
+            InstanceExists: the id is taken.
+            IdempotencyKeyReused: the key was used for another request.
+        """
+        call = calls.create_instance(
+            machine, version, instance_id=instance_id, ctx=ctx, idempotency_key=idempotency_key
+        )
+        return await self._execute(call, timeout)
+
+    @overload
+    async def get_instance(
+        self, instance_id: str, *, ctx_type: type[C], timeout: float | None = None
+    ) -> Instance[C]: ...
+
+    @overload
+    async def get_instance(self, instance_id: str, *, timeout: float | None = None) -> Instance[Json]: ...
+
+    async def get_instance(
+        self, instance_id: str, *, ctx_type: type[Any] = dict, timeout: float | None = None
+    ) -> Instance[Any]:
+        """Return an instance as it is now.
+
+        Args:
+            instance_id: its id.
+            ctx_type: what to make of the context: a dataclass, TypedDict, msgspec struct or pydantic model.
+            timeout: the time for the whole call, in seconds.
+
+        Raises:
+            InstanceNotFound: there is none, or it was deleted.
+            ResultMismatch: the context does not fit `ctx_type`.
+        """
+        return await self._execute(calls.get_instance(instance_id, ctx_type=ctx_type), timeout)
+
+    @overload
+    async def apply_event(
+        self,
+        instance_id: str,
+        event: str,
+        *,
+        payload: Any = None,
+        expected_state: str | None = None,
+        expected_wal_offset: int | None = None,
+        event_id: str | None = None,
+        idempotency_key: str | Auto | None = AUTO,
+        ctx_type: type[C],
+        timeout: float | None = None,
+    ) -> Applied[C]: ...
+
+    @overload
+    async def apply_event(
+        self,
+        instance_id: str,
+        event: str,
+        *,
+        payload: Any = None,
+        expected_state: str | None = None,
+        expected_wal_offset: int | None = None,
+        event_id: str | None = None,
+        idempotency_key: str | Auto | None = AUTO,
+        timeout: float | None = None,
+    ) -> Applied[Json]: ...
+
+    async def apply_event(
+        self,
+        instance_id: str,
+        event: str,
+        *,
+        payload: Any = None,
+        expected_state: str | None = None,
+        expected_wal_offset: int | None = None,
+        event_id: str | None = None,
+        idempotency_key: str | Auto | None = AUTO,
+        ctx_type: type[Any] = dict,
+        timeout: float | None = None,
+    ) -> Applied[Any]:
+        """Apply an event: take the transition that the instance's state allows.
+
+        Args:
+            instance_id: the instance.
+            event: the event's name.
+            payload: an object whose members replace those of the context.
+            expected_state: apply only in this state.
+            expected_wal_offset: apply only if the instance's last change has this offset.
+            event_id: a name of your own for the event, kept with it.
+            idempotency_key: a key of your own, `AUTO`, or None for none.
+            ctx_type: what to make of the context: a dataclass, TypedDict, msgspec struct or pydantic model.
+            timeout: the time for the whole call, in seconds.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+            InvalidTransition: the state does not allow the event.
+            GuardFailed: the transition's guard is false.
+            Conflict: an expectation does not hold.
+            IdempotencyKeyReused: the key was used for another request.
+            ResultMismatch: the event was applied, but the context does not fit `ctx_type`.
+        """
+        call = calls.apply_event(
+            instance_id,
+            event,
+            payload=payload,
+            expected_state=expected_state,
+            expected_wal_offset=expected_wal_offset,
+            event_id=event_id,
+            idempotency_key=idempotency_key,
+            ctx_type=ctx_type,
+        )
+        return await self._execute(call, timeout)
+
+    async def delete_instance(
+        self,
+        instance_id: str,
+        *,
+        idempotency_key: str | Auto | None = AUTO,
+        timeout: float | None = None,
+    ) -> results.Deleted:
+        """Delete an instance; deleting it again succeeds with the offset of the first time.
+
+        Raises:
+            InstanceNotFound: there never was one.
+        """
+        call = calls.delete_instance(instance_id, idempotency_key=idempotency_key)
+        return await self._execute(call, timeout)
+
+    async def list_instances(
+        self,
+        *,
+        machine: str | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
+        timeout: float | None = None,
+    ) -> results.InstancePage:
+        """Return one page of instances, in the order of their creation.
+
+        Args:
+            machine: only those of this machine.
+            state: only those in this state.
+            limit: how many at most; the server has a bound of its own.
+            offset: how many to skip; a cursor is the better way.
+            cursor: `next_cursor` of the page before; needs the feature `list.cursor`.
+            timeout: the time for the whole call, in seconds.
+        """
+        call = calls.list_instances(machine=machine, state=state, limit=limit, offset=offset, cursor=cursor)
+        return await self._execute(call, timeout)
+
+    async def iter_instances(
+        self,
+        *,
+        machine: str | None = None,
+        state: str | None = None,
+        page_size: int = 500,
+        timeout: float | None = None,
+    ) -> AsyncIterator[results.InstanceSummary]:
+        """Iterate over all instances, page by page.
+
+        By cursor where the server has them, so that nothing is skipped or repeated while others write; by
+        offset elsewhere.
+
+        Args:
+            machine: only those of this machine.
+            state: only those in this state.
+            page_size: how many to fetch at once.
+            timeout: the time for each page, in seconds.
+        """
+        cursor: str | None = None
+        offset: int | None = None
+        while True:
+            page = await self.list_instances(
+                machine=machine, state=state, limit=page_size, offset=offset, cursor=cursor, timeout=timeout
+            )
+            for summary in page.instances:
+                yield summary
+            cursor = page.next_cursor
+            if cursor is None:
+                if not page.has_more or not page.instances:
+                    return
+                offset = (offset or 0) + len(page.instances)
+
+    async def explain_event(
+        self,
+        instance_id: str,
+        event: str | None = None,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,
+    ) -> results.Explanation:
+        """Return what an event would do, or which events are allowed and why others are not.
+
+        Changes nothing; needs the feature `explain`.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+        """
+        return await self._execute(calls.explain_event(instance_id, event, payload), timeout)
+
+    # Several writes at once.
+
+    def batch(
+        self,
+        *,
+        atomic: bool = False,
+        idempotency_key: str | Auto | None = AUTO,
+        timeout: float | None = None,
+    ) -> AsyncBatch:
+        """Build a batch, which is sent when its block is left.
+
+        Args:
+            atomic: all or nothing; needs the feature `batch.atomic`.
+            idempotency_key: a key for the whole batch.
+            timeout: the time for the whole call, in seconds.
+        """
+        return AsyncBatch(self._execute, atomic=atomic, idempotency_key=idempotency_key, timeout=timeout)
+
+    async def run_batch(
+        self,
+        operations: Sequence[Call[Any]],
+        *,
+        atomic: bool = False,
+        idempotency_key: str | Auto | None = AUTO,
+        timeout: float | None = None,
+    ) -> list[BatchSlot[Any]]:
+        """Send operations made by the functions of `rstmdb_client.calls` as one batch; return their slots.
+
+        Raises:
+            BatchFailed: the batch is atomic and failed; nothing of it happened.
+        """
+        batch = self.batch(atomic=atomic, idempotency_key=idempotency_key, timeout=timeout)
+        for operation in operations:
+            batch.add(operation)
+        return await batch.send()
+
+    # The log.
+
+    async def wal_read(
+        self,
+        from_offset: int = 0,
+        *,
+        limit: int | None = None,
+        instance_id: str | None = None,
+        timeout: float | None = None,
+    ) -> results.WalPage:
+        """Return changes in log order, from the first at or after an offset.
+
+        Args:
+            from_offset: where to begin; 0 is the oldest kept.
+            limit: how many at most.
+            instance_id: only those of one instance; needs the feature `history`.
+            timeout: the time for the whole call, in seconds.
+        """
+        call = calls.wal_read(from_offset, limit=limit, instance_id=instance_id)
+        return await self._execute(call, timeout)
+
+    async def wal_stats(self, *, timeout: float | None = None) -> results.WalStats:
+        """Return the state of the log."""
+        return await self._execute(calls.wal_stats(), timeout)
+
+    async def compact(
+        self, *, force_snapshot: bool = False, timeout: float | None = None
+    ) -> results.Compacted:
+        """Let the server write a snapshot and drop what it no longer needs."""
+        return await self._execute(calls.compact(force_snapshot=force_snapshot), timeout)
+
+    async def snapshot_instance(self, instance_id: str, *, timeout: float | None = None) -> results.Snapshot:
+        """Snapshot one instance.
+
+        Raises:
+            InstanceNotFound: there is no such instance.
+        """
+        return await self._execute(calls.snapshot_instance(instance_id), timeout)
+
+    async def flush_all(self, *, timeout: float | None = None) -> results.Flushed:
+        """Remove every machine and instance. Servers refuse it unless they are configured to allow it."""
+        return await self._execute(calls.flush_all(), timeout)
+
+    # Watches.
+
+    @overload
+    def watch_instance(
+        self,
+        instance_id: str,
+        *,
+        include_ctx: bool = True,
+        from_offset: int | None = None,
+        after_offset: int | None = None,
+        from_oldest: bool = False,
+        include: Iterable[str] | None = None,
+        store: PositionStore | None = None,
+        ctx_type: type[C],
+    ) -> AsyncWatch[C]: ...
+
+    @overload
+    def watch_instance(
+        self,
+        instance_id: str,
+        *,
+        include_ctx: bool = True,
+        from_offset: int | None = None,
+        after_offset: int | None = None,
+        from_oldest: bool = False,
+        include: Iterable[str] | None = None,
+        store: PositionStore | None = None,
+    ) -> AsyncWatch[Json]: ...
+
+    def watch_instance(
+        self,
+        instance_id: str,
+        *,
+        include_ctx: bool = True,
+        from_offset: int | None = None,
+        after_offset: int | None = None,
+        from_oldest: bool = False,
+        include: Iterable[str] | None = None,
+        store: PositionStore | None = None,
+        ctx_type: type[Any] = dict,
+    ) -> AsyncWatch[Any]:
+        """Watch one instance. See `watch_all` for the arguments."""
+        plan = watching.plan_instance(
+            instance_id,
+            include_ctx=include_ctx,
+            from_offset=from_offset,
+            after_offset=after_offset,
+            from_oldest=from_oldest,
+            include=include,
+        )
+        return self._watch(plan, ctx_type, store)
+
+    @overload
+    def watch_all(
+        self,
+        *,
+        machines: Iterable[str] | None = None,
+        from_states: Iterable[str] | None = None,
+        to_states: Iterable[str] | None = None,
+        events: Iterable[str] | None = None,
+        include_ctx: bool = True,
+        from_offset: int | None = None,
+        after_offset: int | None = None,
+        from_oldest: bool = False,
+        include: Iterable[str] | None = None,
+        store: PositionStore | None = None,
+        ctx_type: type[C],
+    ) -> AsyncWatch[C]: ...
+
+    @overload
+    def watch_all(
+        self,
+        *,
+        machines: Iterable[str] | None = None,
+        from_states: Iterable[str] | None = None,
+        to_states: Iterable[str] | None = None,
+        events: Iterable[str] | None = None,
+        include_ctx: bool = True,
+        from_offset: int | None = None,
+        after_offset: int | None = None,
+        from_oldest: bool = False,
+        include: Iterable[str] | None = None,
+        store: PositionStore | None = None,
+    ) -> AsyncWatch[Json]: ...
+
+    def watch_all(
+        self,
+        *,
+        machines: Iterable[str] | None = None,
+        from_states: Iterable[str] | None = None,
+        to_states: Iterable[str] | None = None,
+        events: Iterable[str] | None = None,
+        include_ctx: bool = True,
+        from_offset: int | None = None,
+        after_offset: int | None = None,
+        from_oldest: bool = False,
+        include: Iterable[str] | None = None,
+        store: PositionStore | None = None,
+        ctx_type: type[Any] = dict,
+    ) -> AsyncWatch[Any]:
+        """Watch every change that passes the filters: any of a list, and all of the lists.
+
+        The watch has a connection of its own, resumes by itself after a lost one, without gap or repeat, and
+        reads no faster than its events are asked for. Starting anywhere but now needs `watch.resume`.
+
+        Args:
+            machines: only instances of these machines.
+            from_states: only transitions that leave these states.
+            to_states: only transitions that enter these states.
+            events: only these events.
+            include_ctx: deliver the context after the change.
+            from_offset: begin with the change at this offset; 0 means now.
+            after_offset: begin behind the change at this offset.
+            from_oldest: begin with the oldest change that is kept.
+            include: kinds of changes: `apply`, `create`, `delete`, `put_machine`, `flush`.
+            store: where the position is kept; it wins over the three above once it holds one.
+            ctx_type: what to make of the contexts.
+        """
+        plan = watching.plan_all(
+            machines=machines,
+            from_states=from_states,
+            to_states=to_states,
+            events=events,
+            include_ctx=include_ctx,
+            from_offset=from_offset,
+            after_offset=after_offset,
+            from_oldest=from_oldest,
+            include=include,
+        )
+        return self._watch(plan, ctx_type, store)
+
+    def _watch(
+        self, plan: watching.WatchPlan, ctx_type: type[Any], store: PositionStore | None
+    ) -> AsyncWatch[Any]:
+        watch: AsyncWatch[Any] = AsyncWatch(
+            self._watch_channel,
+            plan,
+            ctx_type=ctx_type,
+            retry=self._options.retry,
+            timeout=self._timeout,
+            store=store,
+            opened=self._watches.add,
+            closed=self._watches.discard,
+        )
+        return watch
+
+    async def unwatch(self, subscription_id: str, *, timeout: float | None = None) -> bool:
+        """End a subscription by its name, also one of another session; False when there is none."""
+        return (await self._execute(calls.unwatch(subscription_id), timeout)).removed
+
+    # Anything else.
+
+    async def call(
+        self, op: str, params: Any = None, *, repeatable: bool = False, timeout: float | None = None
+    ) -> Any:
+        """Call any operation by name and return its result as plain JSON values.
+
+        Args:
+            op: the operation's name on the wire.
+            params: its parameters, as a JSON object.
+            repeatable: executing it twice is harmless, so that it may be tried again.
+            timeout: the time for the whole call, in seconds.
+        """
+        return await self._execute(calls.custom(op, params, repeatable=repeatable), timeout)
