@@ -1,0 +1,254 @@
+"""Cursors on the segments: reading while writing goes on.
+
+A reader has file handles of its own and sees one thing of the writer's: the tuple that `Published` holds,
+replaced as a whole after each commit: the durable sequence, the segments, and where the frames end in the
+last of them. Below that end nothing ever changes, so no lock is needed and no frame is seen half written.
+
+A read takes windows of at most 1 MiB (or one frame, if that is larger), checks every frame that it passes,
+and remembers positions 64 KiB apart for those who come later.
+"""
+
+from __future__ import annotations
+
+import bisect
+import errno
+import threading
+from typing import Final
+
+from rstmdb_storage.errors import CorruptionError, LogClosed, SequenceTrimmed
+from rstmdb_storage.filesystem import File, FileSystem
+from rstmdb_storage.record import KIND_EPOCH, KIND_GROUP, Frame, LogRecord, decode_records, take_frames
+from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, Segment
+
+__all__ = ["READ_BYTES_MAX", "READ_RECORDS_MAX", "WINDOW_BYTES", "Published", "SegmentReader", "follows"]
+
+WINDOW_BYTES: Final = 1 << 20
+READ_BYTES_MAX: Final = 8 << 20
+READ_RECORDS_MAX: Final = 10_000
+_WINDOW_BYTES_MIN: Final = 64 * 1024
+
+
+class Published:
+    """What the writer lets readers see.
+
+    Attributes:
+        state: The durable sequence, the segments, and where the frames of the last one end.
+        bytes_read: Bytes read by all readers.
+        reads: Their read calls.
+        closed: Set when the log is closed.
+    """
+
+    __slots__ = ("_lock", "bytes_read", "closed", "reads", "state")
+
+    def __init__(self, state: tuple[int, tuple[Segment, ...], int]) -> None:
+        self.state = state
+        self.bytes_read = 0
+        self.reads = 0
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def count(self, size: int) -> None:
+        """Add one read to the figures; from any thread."""
+        with self._lock:
+            self.bytes_read += size
+            self.reads += 1
+
+
+def follows(frame: Frame, expected: int, epoch: int) -> bool:
+    """Say whether a valid frame may stand where this sequence should follow, in this epoch."""
+    if frame.kind == KIND_EPOCH:
+        return frame.epoch > epoch and frame.first_sequence >= expected
+    return frame.epoch == epoch and frame.first_sequence == expected
+
+
+class SegmentReader:
+    """A `LogReader` on segments."""
+
+    __slots__ = ("_epoch", "_expected", "_file", "_fs", "_next", "_position", "_published", "_segment")
+
+    def __init__(self, fs: FileSystem, published: Published) -> None:
+        self._fs = fs
+        self._published = published
+        self._segment: Segment | None = None
+        self._file: File | None = None
+        self._position = 0
+        # The sequence at `_position`, the epoch there, and the `from_sequence` that goes on from there.
+        self._expected = 0
+        self._epoch = 0
+        self._next = -1
+
+    def read(
+        self,
+        from_sequence: int,
+        *,
+        bytes_max: int = READ_BYTES_MAX,
+        records_max: int = READ_RECORDS_MAX,
+    ) -> list[LogRecord]:
+        """See `LogReader.read`."""
+        if self._published.closed:
+            raise LogClosed
+        durable, segments, tail_end = self._published.state
+        records: list[LogRecord] = []
+        if from_sequence > durable or records_max < 1:
+            return records
+        if from_sequence != self._next or self._segment is None:
+            self._seek(from_sequence, segments)
+        active = segments[-1].header.number
+        while True:
+            segment = self._segment
+            assert segment is not None
+            if segment.header.number == active:
+                end = tail_end
+            else:
+                assert segment.end is not None
+                end = segment.end
+            if self._position < end:
+                bytes_max -= self._read_frames(records, end, from_sequence, bytes_max, records_max)
+                if bytes_max <= 0 or len(records) >= records_max:
+                    break
+            elif segment.header.number == active:
+                break
+            else:
+                self._enter_next(segment, segments, from_sequence)
+        if records:
+            last = records[-1]
+            self._next = last.first_sequence + last.count
+        else:
+            self._next = from_sequence
+        return records
+
+    def _read_frames(
+        self, records: list[LogRecord], end: int, from_sequence: int, bytes_max: int, records_max: int
+    ) -> int:
+        """Add the records of the next window to `records`; return the bytes of their bodies."""
+        segment = self._segment
+        assert segment is not None
+        position = self._position
+        window = self._window(min(end - position, WINDOW_BYTES, max(bytes_max, _WINDOW_BYTES_MIN)))
+        # Records before `from_sequence` do not count, and may still stand in front.
+        wanted = records_max - len(records) + max(0, from_sequence - self._expected)
+        frames, stop, needed = take_frames(window, 0, wanted)
+        if not frames and position + needed <= end and needed > len(window):
+            window = self._window(needed)
+            frames, stop, _ = take_frames(window, 0, wanted)
+        if not frames:
+            raise CorruptionError(
+                segment.path, position, f"no valid frame, where sequence {self._expected} should follow"
+            )
+        taken = 0
+        for frame in frames:
+            at = position + frame.offset
+            if not follows(frame, self._expected, self._epoch):
+                raise CorruptionError(
+                    segment.path,
+                    at,
+                    f"a frame of sequence {frame.first_sequence}, epoch {frame.epoch} stands where sequence "
+                    f"{self._expected}, epoch {self._epoch} should follow",
+                )
+            if frame.kind == KIND_GROUP:
+                segment.remember(self._expected, at, self._epoch)
+                after = frame.first_sequence + frame.effects
+                if after > from_sequence:
+                    found = decode_records(window, frame)
+                    if found is None:
+                        raise CorruptionError(segment.path, at, "the tables of a group contradict its header")
+                    taken, complete = _take(records, found, from_sequence, taken, bytes_max, records_max)
+                    if not complete:
+                        self._position = at
+                        return taken
+                self._expected = after
+            else:
+                self._expected = frame.first_sequence
+                self._epoch = frame.epoch
+            if taken >= bytes_max:
+                self._position = at + frame.size
+                return taken
+        self._position = position + stop
+        return taken
+
+    def _window(self, size: int) -> bytes:
+        assert self._file is not None
+        assert self._segment is not None
+        try:
+            window = self._file.pread(size, self._position)
+        except OSError as error:
+            raise CorruptionError(self._segment.path, self._position, f"cannot be read: {error}") from error
+        self._published.count(len(window))
+        return window
+
+    def _seek(self, sequence: int, segments: tuple[Segment, ...]) -> None:
+        oldest = segments[0].header
+        if sequence < oldest.first_sequence and sequence <= oldest.after_sequence:
+            raise SequenceTrimmed(sequence, oldest.first_sequence)
+        at = bisect.bisect_right(segments, sequence, key=lambda segment: segment.header.first_sequence)
+        segment = segments[max(0, at - 1)]
+        if self._segment is not segment:
+            self._enter(segment, sequence)
+        self._expected, self._position, self._epoch = segment.position_before(sequence)
+
+    def _enter(self, segment: Segment, sequence: int) -> None:
+        """Stand at the beginning of a segment."""
+        self.close()
+        try:
+            self._file = self._fs.open(segment.path)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise SequenceTrimmed(sequence, self._published.state[1][0].header.first_sequence) from None
+            raise CorruptionError(segment.path, 0, f"cannot be opened: {error}") from error
+        self._segment = segment
+        self._expected, self._position, self._epoch = (
+            segment.header.first_sequence,
+            SEGMENT_HEADER_BYTES,
+            segment.header.epoch,
+        )
+
+    def _enter_next(self, segment: Segment, segments: tuple[Segment, ...], sequence: int) -> None:
+        """Go over from the end of one segment to the next."""
+        at = segment.header.number + 1 - segments[0].header.number
+        if at < 0:
+            raise SequenceTrimmed(sequence, segments[0].header.first_sequence)
+        following = segments[at]
+        header = following.header
+        if header.first_sequence < self._expected or (
+            header.first_sequence > self._expected and header.after_sequence >= self._expected
+        ):
+            raise CorruptionError(
+                segment.path,
+                self._position,
+                f"the segment ends before sequence {self._expected}, the next one begins at "
+                f"{header.first_sequence}",
+            )
+        self._enter(following, sequence)
+
+    def close(self) -> None:
+        """See `LogReader.close`."""
+        file, self._file, self._segment, self._next = self._file, None, None, -1
+        if file is not None:
+            file.close()
+
+
+def _take(
+    records: list[LogRecord],
+    found: list[LogRecord],
+    from_sequence: int,
+    taken: int,
+    bytes_max: int,
+    records_max: int,
+) -> tuple[int, bool]:
+    """Move records over until a limit.
+
+    Returns:
+        The bytes taken so far, at least `bytes_max` when a limit was met; and whether all records went.
+    """
+    if found[0].first_sequence < from_sequence:
+        found = [record for record in found if record.first_sequence + record.count > from_sequence]
+    size = sum(map(len, [record.body for record in found]))
+    if taken + size <= bytes_max and len(records) + len(found) <= records_max:
+        records += found
+        return taken + size, True
+    for record in found:
+        if (records and taken + len(record.body) > bytes_max) or len(records) >= records_max:
+            return max(taken, bytes_max), False
+        records.append(record)
+        taken += len(record.body)
+    return taken, True
