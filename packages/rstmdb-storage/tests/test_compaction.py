@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rstmdb_storage.compaction import LogProgress, Retention, SnapshotTriggers, should_snapshot, trim_point
+from rstmdb_storage.interface import SegmentInfo
 from rstmdb_storage.snapshot import SnapshotInfo
 
 NOW = 1_700_000_000_000
 NO_HISTORY = Retention(bytes=0, seconds=0)
 
 
-@dataclass(frozen=True)
-class Span:
-    first_sequence: int
-    last_sequence: int
-    record_bytes: int = 100
-    newest_ms: int = NOW - 10_000
+def span(first: int, last: int, record_bytes: int = 100, newest_ms: int = NOW - 10_000) -> SegmentInfo:
+    return SegmentInfo(
+        name=f"{first}.wal",
+        first_sequence=first,
+        last_sequence=last,
+        record_bytes=record_bytes,
+        file_bytes=1 << 20,
+        newest_ms=newest_ms,
+        sealed=True,
+    )
 
 
 def snapshot(sequence: int, *, size_bytes: int = 1000, created_ms: int = NOW - 100_000) -> SnapshotInfo:
     return SnapshotInfo(f"snap-{sequence:016x}.snap", sequence, size_bytes, created_ms, "00000000")
 
 
-SEGMENTS = [Span(1, 10), Span(11, 20), Span(21, 30), Span(31, 35)]
+SEGMENTS = [span(1, 10), span(11, 20), span(21, 30), span(31, 35)]
 
 
 @pytest.mark.parametrize(
@@ -81,25 +86,25 @@ def test_time_ends_history_segment_by_segment():
 
 def test_a_jump_of_the_sequence_is_not_cut_open():
     # The sequence jumped from 10 to 1000: only a snapshot behind the jump makes the first segment needless.
-    segments = [Span(1, 10), Span(1000, 1005), Span(1006, 1010)]
+    segments = [span(1, 10), span(1000, 1005), span(1006, 1010)]
     assert trim_point([snapshot(10), snapshot(1003)], segments, NO_HISTORY, now_ms=NOW) == 1
     assert trim_point([snapshot(1003), snapshot(1007)], segments, NO_HISTORY, now_ms=NOW) == 1000
 
 
 def test_empty_segments_and_an_empty_log():
     assert trim_point([snapshot(3), snapshot(5)], [], NO_HISTORY, now_ms=NOW) == 1
-    assert trim_point([snapshot(3), snapshot(5)], [Span(6, 5, 0)], NO_HISTORY, now_ms=NOW) == 6
-    segments = [Span(1, 5), Span(6, 5, 0), Span(6, 8)]
+    assert trim_point([snapshot(3), snapshot(5)], [span(6, 5, 0)], NO_HISTORY, now_ms=NOW) == 6
+    segments = [span(1, 5), span(6, 5, 0), span(6, 8)]
     assert trim_point([snapshot(5), snapshot(8)], segments, NO_HISTORY, now_ms=NOW) == 6
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> tuple[list[Span], list[SnapshotInfo], Retention]:
-    spans: list[Span] = []
+def logs(draw: st.DrawFn) -> tuple[list[SegmentInfo], list[SnapshotInfo], Retention]:
+    spans: list[SegmentInfo] = []
     sequence = draw(st.integers(1, 50))
     age = draw(st.integers(0, 100))
     for count in draw(st.lists(st.integers(1, 20), min_size=1, max_size=8)):
-        spans.append(Span(sequence, sequence + count - 1, draw(st.integers(0, 500)), NOW - 1000 * age))
+        spans.append(span(sequence, sequence + count - 1, draw(st.integers(0, 500)), NOW - 1000 * age))
         sequence += count
         age = draw(st.integers(0, age))
     points = sorted(draw(st.lists(st.integers(spans[0].first_sequence, sequence - 1), max_size=4)))
@@ -112,7 +117,7 @@ def logs(draw: st.DrawFn) -> tuple[list[Span], list[SnapshotInfo], Retention]:
 def test_any_plan_leaves_what_recovery_and_readers_need(case):
     spans, snapshots, retention = case
     point = trim_point(snapshots, spans, retention, now_ms=NOW)
-    kept = [span for span in spans if span.last_sequence >= point]
+    kept = [each for each in spans if each.last_sequence >= point]
     gone = spans[: len(spans) - len(kept)]
     assert kept
     assert kept[0].first_sequence == point
@@ -120,9 +125,9 @@ def test_any_plan_leaves_what_recovery_and_readers_need(case):
         return
     assert len(snapshots) >= 2
     assert point <= snapshots[-2].sequence + 1
-    for span in gone:
-        old = retention.seconds is not None and NOW - span.newest_ms >= retention.seconds * 1000
-        newer_bytes = sum(each.record_bytes for each in spans if each.first_sequence > span.first_sequence)
+    for removed in gone:
+        old = retention.seconds is not None and NOW - removed.newest_ms >= retention.seconds * 1000
+        newer_bytes = sum(each.record_bytes for each in spans if each.first_sequence > removed.first_sequence)
         far = retention.bytes is not None and newer_bytes >= retention.bytes
         assert old or far
 

@@ -23,43 +23,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from rstmdb_storage.snapshot import SNAPSHOTS_KEPT, SnapshotInfo
+from rstmdb_storage.interface import Log, SegmentInfo
+from rstmdb_storage.snapshot import SNAPSHOTS_KEPT, SnapshotInfo, SnapshotStore
 
 __all__ = [
     "CompactionResult",
     "LogProgress",
     "Retention",
-    "SegmentSpan",
     "SnapshotTriggers",
+    "compact",
     "should_snapshot",
     "trim_point",
 ]
-
-
-class SegmentSpan(Protocol):
-    """What a plan needs to know of one segment of the log."""
-
-    @property
-    def first_sequence(self) -> int:
-        """The sequence of its first effect."""
-        ...
-
-    @property
-    def last_sequence(self) -> int:
-        """The sequence of its last effect; below `first_sequence` when it is empty."""
-        ...
-
-    @property
-    def record_bytes(self) -> int:
-        """The bytes of its frames, without what is only reserved."""
-        ...
-
-    @property
-    def newest_ms(self) -> int:
-        """When its last record was written, in ms since 1970."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +127,7 @@ def should_snapshot(
 
 
 def trim_point(
-    snapshots: Sequence[SnapshotInfo], segments: Sequence[SegmentSpan], retention: Retention, *, now_ms: int
+    snapshots: Sequence[SnapshotInfo], segments: Sequence[SegmentInfo], retention: Retention, *, now_ms: int
 ) -> int:
     """Return the sequence before which the log may be trimmed.
 
@@ -181,3 +157,28 @@ def trim_point(
             break
         point = following.first_sequence
     return point
+
+
+def compact(
+    log: Log, store: SnapshotStore, retention: Retention, *, now_ms: int, snapshots_created: int = 0
+) -> CompactionResult:
+    """Trim the log as far as the kept snapshots and the promised history allow.
+
+    Belongs to the thread of the log. A snapshot that should count must have been finished before.
+
+    Args:
+        log: The log.
+        store: Its snapshots.
+        retention: The history that is promised.
+        now_ms: The wall clock, in ms since 1970.
+        snapshots_created: How many snapshots the caller has just taken, for the figures.
+    """
+    snapshots = store.infos()
+    trimmed = log.trim(trim_point(snapshots, log.statistics.segments, retention, now_ms=now_ms))
+    return CompactionResult(
+        snapshots_created=snapshots_created,
+        segments_deleted=trimmed.segments_removed,
+        bytes_reclaimed=trimmed.bytes_reclaimed,
+        snapshots_total=len(snapshots),
+        segments_total=len(log.statistics.segments),
+    )
