@@ -1,0 +1,262 @@
+"""Measures the engine: one APPLY in its parts, replay, and a million instances. Prints figures, asserts none.
+
+    python packages/rstmdb-core/tests/bench_core.py [--instances N]
+"""
+
+import argparse
+import gc
+import resource
+import time
+from collections.abc import Callable
+
+from rstmdb_core import (
+    ApplyEvent,
+    CreateInstance,
+    Outcome,
+    PutMachine,
+    State,
+    apply,
+    decide,
+    decode_record,
+    digest,
+    dump,
+    encode_record,
+    get_instance,
+    list_instances,
+    load,
+)
+
+DEFINITION = b"""{"states": ["created", "paid", "packed", "shipped"], "initial": "created", "transitions": [
+    {"from": "created", "event": "PAY", "to": "paid"},
+    {"from": "paid", "event": "UNDO", "to": "created"},
+    {"from": "created", "event": "PAY_IF", "to": "paid", "guard": "ctx.amount > 5 && ctx.currency == \\"EUR\\""},
+    {"from": "paid", "event": "UNDO_IF", "to": "created", "guard": "ctx.amount > 5 && ctx.currency == \\"EUR\\""},
+    {"from": "paid", "event": "PACK", "to": "packed"},
+    {"from": "packed", "event": "SHIP", "to": "shipped"}]}"""
+CONTEXT = b'{"amount":99,"currency":"EUR","customer":"alice","address":"1 Main Street, Springfield","items":[1,2]}'
+
+
+def no_id() -> str:
+    raise AssertionError("every instance is named")
+
+
+def run(state: State, command: object, now_ms: int) -> bytes:
+    outcome = decide(state, command, now_ms=now_ms, new_id=no_id)  # type: ignore[arg-type]
+    assert isinstance(outcome, Outcome), outcome
+    assert outcome.record is not None
+    body = encode_record(outcome.record)
+    apply(state, outcome.record)
+    return body
+
+
+def best(rounds: int, work: Callable[[], int]) -> float:
+    """Return the least seconds an item took in several rounds."""
+    least = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        items = work()
+        least = min(least, (time.perf_counter() - start) / items)
+    return least
+
+
+def small_state(instances: int) -> State:
+    state = State()
+    run(state, PutMachine("order", 1, DEFINITION), 1)
+    for number in range(instances):
+        run(state, CreateInstance(f"order-{number:08d}", "order", 1, CONTEXT), 1_700_000_000_000 + number)
+    return state
+
+
+def bench_apply() -> list[bytes]:
+    bodies: list[bytes] = []
+    for name, suffix, payload, keyed in (
+        ("bare", "", b"", False),
+        ("payload", "", b'{"paid_by":"card"}', False),
+        ("guard", "_IF", b"", False),
+        ("guard and payload", "_IF", b'{"paid_by":"card"}', False),
+        ("payload and key", "", b'{"paid_by":"card"}', True),
+    ):
+        state = small_state(1000)
+        clock = 1_800_000_000_000
+        serial = 0
+
+        def work(suffix: str = suffix, payload: bytes = payload, keyed: bool = keyed, state: State = state) -> int:
+            nonlocal clock, serial
+            commands = []
+            for event in ("PAY", "UNDO"):
+                for number in range(1000):
+                    serial += 1
+                    key = f"key-{serial}" if keyed else None
+                    commands.append(
+                        ApplyEvent(f"order-{number:08d}", event + suffix, payload, idempotency_key=key)
+                    )
+            start = time.perf_counter()
+            for command in commands:
+                clock += 1
+                outcome = decide(state, command, now_ms=clock, new_id=no_id)
+                record = outcome.record  # type: ignore[union-attr]
+                bodies.append(encode_record(record))
+                apply(state, record)
+            spent.append((time.perf_counter() - start) / len(commands))
+            return len(commands)
+
+        spent: list[float] = []
+        for _ in range(8):
+            bodies.clear()
+            work()
+        print(f"apply, {name:20s} {min(spent) * 1e6:6.2f} us   (record {len(bodies[-1])} bytes)")
+
+    state = small_state(1000)
+    commands = [ApplyEvent(f"order-{number:08d}", "PAY", b'{"paid_by":"card"}') for number in range(1000)]
+    outcomes = [decide(state, command, now_ms=1, new_id=no_id) for command in commands]
+
+    def only_decide() -> int:
+        for command in commands:
+            decide(state, command, now_ms=1, new_id=no_id)
+        return len(commands)
+
+    def only_encode() -> int:
+        for outcome in outcomes:
+            encode_record(outcome.record)  # type: ignore[union-attr]
+        return len(outcomes)
+
+    def only_get() -> int:
+        for command in commands:
+            get_instance(state, command.instance_id)
+        return len(commands)
+
+    print(f"  decide alone           {best(20, only_decide) * 1e6:6.2f} us")
+    print(f"  encode_record alone    {best(20, only_encode) * 1e6:6.2f} us")
+    print(f"get_instance             {best(20, only_get) * 1e6:6.2f} us")
+    return bodies
+
+
+def bench_replay() -> None:
+    for keyed in (False, True):
+        state = State()
+        bodies = [run(state, PutMachine("order", 1, DEFINITION), 1)]
+        for number in range(50_000):
+            bodies.append(
+                run(state, CreateInstance(f"order-{number:08d}", "order", 1, CONTEXT), 1_700_000_000_000 + number)
+            )
+        for event in ("PAY", "PACK", "SHIP"):
+            for number in range(50_000):
+                key = f"key-{event}-{number}" if keyed else None
+                command = ApplyEvent(f"order-{number:08d}", event, b'{"n":1}', idempotency_key=key)
+                bodies.append(run(state, command, 1_700_000_100_000 + number))
+        gc.collect()
+        gc.disable()
+        replica = State()
+        start = time.perf_counter()
+        for body in bodies:
+            apply(replica, decode_record(body))
+        spent = time.perf_counter() - start
+        gc.enable()
+        assert digest(replica) == digest(state)
+        name = "with keys" if keyed else "without keys"
+        print(f"replay {name:14s}    {len(bodies) / spent:10,.0f} records/s  ({spent / len(bodies) * 1e6:.2f} us)")
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def bench_million(count: int) -> None:
+    gc.collect()
+    before = resident_bytes()
+    state = State()
+    run(state, PutMachine("order", 1, DEFINITION), 1)
+    for number in range(count):
+        # Decided records are decoded again, as in replay: nothing is shared that a restart would not share.
+        command = CreateInstance(f"order-{number:08d}", "order", 1, CONTEXT)
+        outcome = decide(state, command, now_ms=1_700_000_000_000 + number // 20, new_id=no_id)
+        apply(state, decode_record(encode_record(outcome.record)))  # type: ignore[union-attr,arg-type]
+    for number in range(0, count, 3):
+        run(state, ApplyEvent(f"order-{number:08d}", "PAY"), 1_700_001_000_000)
+    gc.collect()
+    print(f"memory, live             {(resident_bytes() - before) / count:6.0f} bytes an instance ({count:,})")
+
+    start = time.perf_counter()
+    view = dump(state)
+    opened = time.perf_counter() - start
+    chunks = []
+    slowest = 0.0
+    start = at = time.perf_counter()
+    for chunk in view.chunks():
+        chunks.append(chunk)
+        now = time.perf_counter()
+        slowest = max(slowest, now - at)
+        at = now
+    view.close()
+    spent = at - start
+    size = sum(map(len, chunks))
+    print(
+        f"dump                     {spent:6.2f} s, {len(chunks)} chunks of {size // len(chunks):,} bytes, "
+        f"view {opened * 1e3:.2f} ms, slowest slice {slowest * 1e3:.2f} ms"
+    )
+    start = time.perf_counter()
+    total = digest(state)
+    print(f"digest                   {time.perf_counter() - start:6.2f} s")
+
+    def page(**where: object) -> float:
+        start = time.perf_counter()
+        answer = list_instances(state, limit=100, **where)  # type: ignore[arg-type]
+        assert type(answer) is bytes
+        return (time.perf_counter() - start) * 1e3
+
+    for name, where in (
+        ("machine and state", {"machine": "order", "state_name": "paid"}),
+        ("machine", {"machine": "order"}),
+        ("state", {"state_name": "created"}),
+        ("all", {}),
+    ):
+        cursors = [page(cursor=f"c{count * part // 20:x}", **where) for part in range(20) for _ in range(3)]
+        offsets = [page(offset=count * part // 20 // 4, **where) for part in range(20)]
+        print(f"page of 100 by {name:18s} cursor {max(cursors):5.2f} ms at worst, offset {max(offsets):5.2f} ms")
+
+    del state, view
+    gc.collect()
+    before = resident_bytes()
+    gc.disable()
+    start = time.perf_counter()
+    loaded = load(chunks)
+    spent = time.perf_counter() - start
+    gc.enable()
+    print(f"load                     {spent:6.2f} s, {count / spent:,.0f} instances/s")
+    assert digest(loaded) == total
+
+
+def bench_memory_after_load(count: int) -> None:
+    """Load in a process of its own would be the honest figure; fresh arenas come close."""
+    state = State()
+    run(state, PutMachine("order", 1, DEFINITION), 1)
+
+    def chunks() -> list[bytes]:
+        for number in range(count):
+            command = CreateInstance(f"order-{number:08d}", "order", 1, CONTEXT)
+            outcome = decide(state, command, now_ms=1_700_000_000_000 + number // 20, new_id=no_id)
+            apply(state, outcome.record)  # type: ignore[union-attr,arg-type]
+        with dump(state) as view:
+            return list(view.chunks())
+
+    taken = chunks()
+    before = resident_bytes()
+    loaded = load(taken)
+    gc.collect()
+    print(f"memory, loaded           {(resident_bytes() - before) / count:6.0f} bytes an instance ({count:,})")
+    assert loaded.instance_count == count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--instances", type=int, default=1_000_000)
+    count = parser.parse_args().instances
+    bench_apply()
+    bench_replay()
+    bench_million(count)
+    bench_memory_after_load(count // 2)
+
+
+if __name__ == "__main__":
+    main()
