@@ -1,6 +1,6 @@
 """Measures the engine: one APPLY in its parts, replay, and a million instances. Prints figures, asserts none.
 
-    python packages/rstmdb-core/tests/bench_core.py [--instances N]
+python packages/rstmdb-core/tests/bench_core.py [--instances N]
 """
 
 import argparse
@@ -29,11 +29,15 @@ from rstmdb_core import (
 DEFINITION = b"""{"states": ["created", "paid", "packed", "shipped"], "initial": "created", "transitions": [
     {"from": "created", "event": "PAY", "to": "paid"},
     {"from": "paid", "event": "UNDO", "to": "created"},
-    {"from": "created", "event": "PAY_IF", "to": "paid", "guard": "ctx.amount > 5 && ctx.currency == \\"EUR\\""},
-    {"from": "paid", "event": "UNDO_IF", "to": "created", "guard": "ctx.amount > 5 && ctx.currency == \\"EUR\\""},
+    {"from": "created", "event": "PAY_IF", "to": "paid", 
+     "guard": "ctx.amount > 5 && ctx.currency == \\"EUR\\""},
+    {"from": "paid", "event": "UNDO_IF", "to": "created", 
+     "guard": "ctx.amount > 5 && ctx.currency == \\"EUR\\""},
     {"from": "paid", "event": "PACK", "to": "packed"},
     {"from": "packed", "event": "SHIP", "to": "shipped"}]}"""
-CONTEXT = b'{"amount":99,"currency":"EUR","customer":"alice","address":"1 Main Street, Springfield","items":[1,2]}'
+CONTEXT = (
+    b'{"amount":99,"currency":"EUR","customer":"alice","address":"1 Main Street, Springfield","items":[1,2]}'
+)
 
 
 def no_id() -> str:
@@ -67,7 +71,7 @@ def small_state(instances: int) -> State:
     return state
 
 
-def bench_apply() -> list[bytes]:
+def bench_apply() -> None:
     bodies: list[bytes] = []
     for name, suffix, payload, keyed in (
         ("bare", "", b"", False),
@@ -80,7 +84,9 @@ def bench_apply() -> list[bytes]:
         clock = 1_800_000_000_000
         serial = 0
 
-        def work(suffix: str = suffix, payload: bytes = payload, keyed: bool = keyed, state: State = state) -> int:
+        def work(
+            suffix: str = suffix, payload: bytes = payload, keyed: bool = keyed, state: State = state
+        ) -> int:
             nonlocal clock, serial
             commands = []
             for event in ("PAY", "UNDO"):
@@ -128,7 +134,6 @@ def bench_apply() -> list[bytes]:
     print(f"  decide alone           {best(20, only_decide) * 1e6:6.2f} us")
     print(f"  encode_record alone    {best(20, only_encode) * 1e6:6.2f} us")
     print(f"get_instance             {best(20, only_get) * 1e6:6.2f} us")
-    return bodies
 
 
 def bench_replay() -> None:
@@ -137,7 +142,11 @@ def bench_replay() -> None:
         bodies = [run(state, PutMachine("order", 1, DEFINITION), 1)]
         for number in range(50_000):
             bodies.append(
-                run(state, CreateInstance(f"order-{number:08d}", "order", 1, CONTEXT), 1_700_000_000_000 + number)
+                run(
+                    state,
+                    CreateInstance(f"order-{number:08d}", "order", 1, CONTEXT),
+                    1_700_000_000_000 + number,
+                )
             )
         for event in ("PAY", "PACK", "SHIP"):
             for number in range(50_000):
@@ -154,7 +163,9 @@ def bench_replay() -> None:
         gc.enable()
         assert digest(replica) == digest(state)
         name = "with keys" if keyed else "without keys"
-        print(f"replay {name:14s}    {len(bodies) / spent:10,.0f} records/s  ({spent / len(bodies) * 1e6:.2f} us)")
+        print(
+            f"replay {name:14s}    {len(bodies) / spent:10,.0f} records/s  ({spent / len(bodies) * 1e6:.2f} us)"
+        )
 
 
 def resident_bytes() -> int:
@@ -175,7 +186,9 @@ def bench_million(count: int) -> None:
     for number in range(0, count, 3):
         run(state, ApplyEvent(f"order-{number:08d}", "PAY"), 1_700_001_000_000)
     gc.collect()
-    print(f"memory, live             {(resident_bytes() - before) / count:6.0f} bytes an instance ({count:,})")
+    print(
+        f"memory, live             {(resident_bytes() - before) / count:6.0f} bytes an instance ({count:,})"
+    )
 
     start = time.perf_counter()
     view = dump(state)
@@ -199,7 +212,7 @@ def bench_million(count: int) -> None:
     total = digest(state)
     print(f"digest                   {time.perf_counter() - start:6.2f} s")
 
-    def page(**where: object) -> float:
+    def page(state: State = state, **where: object) -> float:
         start = time.perf_counter()
         answer = list_instances(state, limit=100, **where)  # type: ignore[arg-type]
         assert type(answer) is bytes
@@ -213,11 +226,10 @@ def bench_million(count: int) -> None:
     ):
         cursors = [page(cursor=f"c{count * part // 20:x}", **where) for part in range(20) for _ in range(3)]
         offsets = [page(offset=count * part // 20 // 4, **where) for part in range(20)]
-        print(f"page of 100 by {name:18s} cursor {max(cursors):5.2f} ms at worst, offset {max(offsets):5.2f} ms")
+        print(
+            f"page of 100 by {name:18s} cursor {max(cursors):5.2f} ms at worst, offset {max(offsets):5.2f} ms"
+        )
 
-    del state, view
-    gc.collect()
-    before = resident_bytes()
     gc.disable()
     start = time.perf_counter()
     loaded = load(chunks)
@@ -244,7 +256,9 @@ def bench_memory_after_load(count: int) -> None:
     before = resident_bytes()
     loaded = load(taken)
     gc.collect()
-    print(f"memory, loaded           {(resident_bytes() - before) / count:6.0f} bytes an instance ({count:,})")
+    print(
+        f"memory, loaded           {(resident_bytes() - before) / count:6.0f} bytes an instance ({count:,})"
+    )
     assert loaded.instance_count == count
 
 

@@ -51,10 +51,11 @@ def decide_put_machine(state: State, command: PutMachine, time_ms: int) -> Outco
 
 def decide_flush(state: State, command: FlushAll, time_ms: int) -> Outcome | Refusal:
     """Decide a FLUSH_ALL. Keys go too: they must not answer for instances to come."""
-    instances = len(state.instances) + state.tombstones.count
+    deleted = sum(1 for tombstone in state.tombstones.values() if tombstone.expires_ms > time_ms)
+    instances = len(state.instances) + deleted
     machines = state.machine_version_count
     answer = b'{"flushed":true,"instances_removed":%d,"machines_removed":%d}' % (instances, machines)
-    if not instances and not machines and not state.idempotency.count:
+    if not instances and not machines and not state.tombstones.count and not state.idempotency.count:
         return Outcome(None, answer)
     return Outcome(Record(state.next_sequence, time_ms, (Flushed(instances, machines),)), answer)
 
@@ -67,6 +68,10 @@ def decide_import(state: State, command: Import, time_ms: int) -> Outcome | Refu
     taken: set[str] = set()
     for number, item in enumerate(command.items):
         place = f"item {number}"
+        try:
+            _encodable(item.machine)
+        except DocumentError as error:
+            return document_refused(error)
         if isinstance(item, PutMachine):
             new = imported.setdefault(item.machine, {})
             known = state.machines.get(item.machine, {}).keys() | new.keys()
@@ -163,7 +168,12 @@ def _checksum_fault(command: PutMachine, definition: Definition) -> Refusal | No
 
 
 def _imported(state: State, item: ImportInstance) -> InstanceImported:
-    _, ctx = intake(item.ctx, place="ctx", bytes_max=state.settings.answer_bytes_max)
+    _encodable(item.instance_id, item.last_event_id or "")
+    # A name may take six times its length as JSON; the rest of a GET_INSTANCE answer is short.
+    room = (
+        state.settings.answer_bytes_max - 6 * (len(item.instance_id) + len(item.last_event_id or "")) - 8192
+    )
+    _, ctx = intake(item.ctx, place="ctx", bytes_max=room)
     return InstanceImported(
         item.instance_id,
         item.machine,
@@ -180,6 +190,7 @@ def _imported_key(
     state: State, instance_id: str, key: ImportedKey, index: int, sequence: int, time_ms: int
 ) -> Key:
     """Return a key whose replay shows the offset of the import: offsets of another log mean nothing here."""
+    _encodable(instance_id, key.key, key.event, key.from_state, key.to_state, key.event_id or "")
     payload, _ = intake(key.payload, place="payload", bytes_max=state.settings.answer_bytes_max)
     _, ctx = intake(key.ctx, place="ctx", bytes_max=state.settings.answer_bytes_max)
     answer = applied_answer(True, key.from_state, key.to_state, sequence, ctx, key.event_id)
@@ -190,3 +201,16 @@ def _imported_key(
         key_expiry(state, None, time_ms),
         as_replay(answer),
     )
+
+
+def _encodable(*texts: str) -> None:
+    """Refuse text that is not Unicode, which a log could not hold.
+
+    Raises:
+        DocumentError: One of the texts holds half a surrogate pair.
+    """
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DocumentError("import", "holds text that is not Unicode") from None

@@ -11,7 +11,7 @@ import msgspec
 
 from rstmdb_core.errors import DefinitionError, DocumentError, quote
 from rstmdb_core.instance import Instance
-from rstmdb_core.limits import DETAILS_ITEMS_MAX, DETAILS_TEXT_MAX, NAME_BYTES_MAX
+from rstmdb_core.limits import DETAILS_ITEMS_MAX, DETAILS_TEXT_MAX, NAME_BYTES_MAX, VERSION_MAX
 from rstmdb_core.records import Effect, Key, Record
 
 _APPLIED: Final = b'{"applied":true,'
@@ -127,6 +127,13 @@ def instance_exists(instance_id: str, *, deleted: bool = False) -> Refusal:
 
 def machine_not_found(machine: str, version: int) -> Refusal:
     """Refuse: there is no such machine version."""
+    if not 0 <= version <= VERSION_MAX:
+        # A number JSON readers could not hold, so it is not repeated.
+        return Refusal(
+            "MACHINE_NOT_FOUND",
+            f"machine {quote(machine)} not found in a version outside 0 to {VERSION_MAX}",
+            {"machine": shortened(machine)},
+        )
     return Refusal(
         "MACHINE_NOT_FOUND",
         f"machine {quote(machine)} version {version} not found",

@@ -9,7 +9,16 @@ Operations are decided in order on a staging layer, so later ones see earlier on
 from collections.abc import Callable
 from typing import Any, Final
 
-from rstmdb_core.answers import Outcome, Refusal, Step, answer_too_large, as_replay, bad_request, key_reused
+from rstmdb_core.answers import (
+    Outcome,
+    Refusal,
+    Step,
+    answer_too_large,
+    as_replay,
+    bad_request,
+    fits_name,
+    key_reused,
+)
 from rstmdb_core.commands import ApplyEvent, Batch, CreateInstance, DeleteInstance, Operation, Refused
 from rstmdb_core.document import canonical, decode_checked, encode
 from rstmdb_core.errors import DocumentError
@@ -35,6 +44,8 @@ def decide_batch(state: State, command: Batch, time_ms: int, new_id: Callable[[]
         fault = key_fault(command.idempotency_key, command.idempotency_ttl_secs)
         if fault is not None:
             return fault
+        if not fits_name(command.principal):
+            return bad_request("principal must be a name", parameter="principal")
         scope = key_scope("B", command.principal, command.idempotency_key)
         mark = batch_mark(command)
         entry = state.idempotency.get(scope)

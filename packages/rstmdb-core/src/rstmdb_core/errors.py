@@ -118,6 +118,9 @@ def quote(name: str) -> str:
     """
     if "connection" in name:
         return "'…'"
+    if not name.isascii():
+        # An embedding program may pass half a surrogate pair, which no message could carry.
+        name = name.encode("utf-8", "replace").decode()
     if len(name) > DETAILS_TEXT_MAX:
         return f"'{name[:DETAILS_TEXT_MAX]}…'"
     return f"'{name}'"

@@ -50,6 +50,8 @@ def decide_create(
     instance_id = command.instance_id
     if instance_id is not None and (fault := name_fault("instance_id", instance_id)) is not None:
         return fault
+    if not fits_name(command.machine) or not 0 <= command.version <= VERSION_MAX:
+        return machine_not_found(command.machine, command.version)
     try:
         document, ctx = intake(
             command.initial_ctx, place="initial_ctx", bytes_max=view.settings.ctx_bytes_max
@@ -112,6 +114,9 @@ def decide_apply(view: View, command: ApplyEvent, time_ms: int, index: int) -> S
         return bad_request(
             f"event_id must be Unicode text of at most {NAME_BYTES_MAX} bytes", parameter="event_id"
         )
+    expected_offset = command.expected_wal_offset
+    if expected_offset is not None and not 0 <= expected_offset < 2**64:
+        return bad_request("expected_wal_offset must be 0 or more", parameter="expected_wal_offset")
     key = scope = None
     if command.idempotency_key is not None:
         if (fault := _key_fault(command)) is not None:
@@ -126,8 +131,8 @@ def decide_apply(view: View, command: ApplyEvent, time_ms: int, index: int) -> S
         return instance_not_found(command.instance_id)
     if command.expected_state is not None and command.expected_state != instance.state:
         return state_conflict(instance, command.expected_state)
-    if command.expected_wal_offset is not None and command.expected_wal_offset != instance.last_offset:
-        return offset_conflict(instance, command.expected_wal_offset)
+    if expected_offset is not None and expected_offset != instance.last_offset:
+        return offset_conflict(instance, expected_offset)
     machine = find_machine(view, instance.machine, instance.version)
     if machine is None:
         return machine_not_found(instance.machine, instance.version)

@@ -102,7 +102,7 @@ def list_instances(
             return bad_request("cursor and offset exclude each other", parameter="offset")
     else:
         after = -1
-    offset = max(0, offset)
+    offset = max(0, min(offset, state.instance_count))
     if machine is None and state_name is None and machines is None:
         total = len(state.instances)
         matches = _all_after(state, after) if cursor is not None else _all_from_rank(state, offset)
@@ -110,16 +110,16 @@ def list_instances(
         if machines is None:
             sets = state.index.sets(machine, state_name)
         else:
-            names = machines if machine is None else [machine] if machine in machines else []
+            names = dict.fromkeys(machines) if machine is None else [machine] if machine in machines else []
             sets = [each for name in names for each in state.index.sets(name, state_name)]
         total = sum(each.count for each in sets)
         table = state.table
         ordinals = ordinals_after(sets, after) if cursor is not None else ordinals_from_rank(sets, offset)
         matches = (instance for at in ordinals if (instance := table.get(at)) is not None)
-    return _page(matches, size, total, state.settings.answer_bytes_max, offset)
+    return _page(matches, size, total, state.settings.answer_bytes_max)
 
 
-def _page(matches: Iterator[Instance], size: int, total: int, bytes_max: int, offset: int) -> bytes:
+def _page(matches: Iterator[Instance], size: int, total: int, bytes_max: int) -> bytes:
     items: list[bytes] = []
     has_more = False
     last = -1
