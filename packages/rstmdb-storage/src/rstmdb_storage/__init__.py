@@ -1,6 +1,14 @@
 """Write-ahead log, snapshots and compaction of rstmdb."""
 
 from rstmdb_storage.commit import CommitPolicy, FsyncMode, FsyncPolicy
+from rstmdb_storage.compaction import (
+    CompactionResult,
+    LogProgress,
+    Retention,
+    SnapshotTriggers,
+    should_snapshot,
+    trim_point,
+)
 from rstmdb_storage.config import LogConfig
 from rstmdb_storage.datadir import DataDirectory
 from rstmdb_storage.errors import (
@@ -27,10 +35,12 @@ from rstmdb_storage.interface import (
 from rstmdb_storage.jobs import Preparation, Trimming
 from rstmdb_storage.log import EmbeddedLog
 from rstmdb_storage.recovery import Progress, RecoveryReport
+from rstmdb_storage.snapshot import Snapshot, SnapshotFailed, SnapshotInfo, SnapshotStore, SnapshotWriter
 
 __all__ = [
     "Commit",
     "CommitPolicy",
+    "CompactionResult",
     "CorruptionError",
     "DataDirectory",
     "DiskFull",
@@ -46,6 +56,7 @@ __all__ = [
     "LogClosed",
     "LogConfig",
     "LogPoisoned",
+    "LogProgress",
     "LogReader",
     "LogRecord",
     "LogStatistics",
@@ -53,10 +64,19 @@ __all__ = [
     "Preparation",
     "Progress",
     "RecoveryReport",
+    "Retention",
     "SegmentInfo",
     "SequenceTrimmed",
+    "Snapshot",
+    "SnapshotFailed",
+    "SnapshotInfo",
+    "SnapshotStore",
+    "SnapshotTriggers",
+    "SnapshotWriter",
     "StaleEpoch",
     "StorageError",
     "TrimResult",
     "Trimming",
+    "should_snapshot",
+    "trim_point",
 ]

@@ -22,11 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from rstmdb_storage.commit import UNSYNCED_EFFECTS_MAX, FsyncMode
 from rstmdb_storage.config import LogConfig
 from rstmdb_storage.errors import LogClosed, LogPoisoned
 from rstmdb_storage.filesystem import FileSystem
-from rstmdb_storage.interface import LogRecord, LogStatistics, SegmentInfo, TrimResult
+from rstmdb_storage.interface import Commit, LogRecord, LogStatistics, SegmentInfo, TrimResult
 from rstmdb_storage.jobs import Preparation, Rotation, SegmentCommit, Trimming
 from rstmdb_storage.opening import Opened, open_log
 from rstmdb_storage.reader import READ_BYTES_MAX, READ_RECORDS_MAX, Published, SegmentReader
@@ -41,6 +40,7 @@ from rstmdb_storage.record import (
     group_body_bytes,
 )
 from rstmdb_storage.recovery import Progress, RecoveryReport
+from rstmdb_storage.schedule import SyncSchedule
 from rstmdb_storage.segment import (
     CONTROL_RESERVE_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -53,9 +53,11 @@ __all__ = ["RECORD_BYTES_MAX", "EmbeddedLog"]
 
 RECORD_BYTES_MAX = 256 << 20
 """Far above what a request may carry; a frame's length must fit 32 bits."""
+_GROUP_BYTES_MAX = 1 << 31
 # What a frame adds to its group's bytes at most, and to each record: a length and a count.
 _FRAME_OVERHEAD = FRAME_HEADER_BYTES + 8
 _RECORD_OVERHEAD = 8
+_NOTHING: list[bytes] = []
 
 
 class EmbeddedLog:
@@ -83,22 +85,19 @@ class EmbeddedLog:
         "_flags",
         "_fs",
         "_group_end",
-        "_idle_since",
         "_in_flight",
         "_last_effect",
         "_limit",
-        "_marked",
         "_own_reader",
         "_pending_first",
         "_poison",
         "_position",
         "_published",
+        "_schedule",
         "_space",
         "_synced_bytes",
         "_syncs",
         "_trimming",
-        "_unsynced_records",
-        "_unsynced_since",
         "_writes",
         "durable_sequence",
         "epoch",
@@ -137,11 +136,9 @@ class EmbeddedLog:
         self._trimming: Trimming | None = None
         self._poison: LogPoisoned | None = None
         self._closed = False
-        self._unsynced_records = 0
-        self._unsynced_since: float | None = None
-        self._idle_since: float | None = now
         # What was recovered is proven by the new epoch: nothing to mark.
-        self._marked = True
+        self._schedule = SyncSchedule(config.fsync, config.idle_seconds)
+        self._schedule.note_time(now)
         self._bytes_written = 0
         self._writes = 0
         self._syncs = 0
@@ -240,7 +237,7 @@ class EmbeddedLog:
             commit.synced_bytes = self._synced_bytes
             commit.durable_sequence = first - 1
         commit.position = self._position
-        commit.sync = self._sync_wanted(records, last, now)
+        commit.sync = self._schedule.wants_sync(records, last - self.synced_sequence, now)
         self._position += size
         self._last_effect = last
         self._bodies = []
@@ -251,30 +248,36 @@ class EmbeddedLog:
         self._in_flight = commit
         return commit
 
-    def finish_commit(self, commit: SegmentCommit) -> int:
+    def finish_commit(self, commit: Commit) -> int:
         """Take note of a commit or sync that has run; see `Log.finish_commit`."""
-        assert commit is self._in_flight, "a commit is finished that is not in flight"
-        assert commit.done, "a commit is finished that has not run"
+        done = self._in_flight
+        assert done is not None, "a commit is finished, and none is in flight"
+        assert commit is done, "a commit is finished that is not in flight"
+        assert done.done, "a commit is finished that has not run"
         self._in_flight = None
-        if commit.error is not None:
-            raise self._poisoned(commit.error)
+        if done.error is not None:
+            raise self._poisoned(done.error)
         durable, segments, _ = self._published.state
-        if commit.rotation is not None:
-            segments = self._rotated(commit, segments)
-        if commit.bodies:
-            segments[-1].remember(commit.first_sequence, commit.position, self.epoch)
-            durable = commit.last_sequence
-            self._unsynced_records += len(commit.bodies)
-            self._bytes_written += commit.bytes_written
+        end = done.position
+        if done.rotation is not None:
+            segments = self._rotated(done.rotation, segments)
+        if done.bodies:
+            segments[-1].remember(done.first_sequence, end, self.epoch)
+            end += done.bytes_written
+            durable = done.last_sequence
+            self._schedule.committed(len(done.bodies), synced=done.sync)
+            self._bytes_written += done.bytes_written
             self._writes += 1
-            self._marked = False
-            self._idle_since = None
-        end = commit.position + commit.bytes_written
-        if commit.sync or commit.mark:
-            self._synced(commit, end)
-        if commit.mark:
-            end = commit.mark_position + CONTROL_FRAME_BYTES
-            self._marked = True
+        if done.sync:
+            self._syncs += 1
+            self._synced(durable, end)
+        if done.mark:
+            end += CONTROL_FRAME_BYTES
+            self._bytes_written += CONTROL_FRAME_BYTES
+            self._writes += 1
+            self._syncs += 1
+            self._schedule.marked = True
+            self._synced(durable, end)
         self.durable_sequence = durable
         self._published.state = (durable, segments, end)
         return durable
@@ -283,8 +286,8 @@ class EmbeddedLog:
         """Return in how many seconds `begin_sync` has something to do; see `Log.sync_due_in`."""
         if self._limit < 0:
             return None
-        self._note_time(now)
-        due = self._sync_due_at()
+        self._schedule.note_time(now)
+        due = self._schedule.sync_due_at()
         mark = self._mark_due_at()
         if due is None or (mark is not None and mark < due):
             due = mark
@@ -294,11 +297,11 @@ class EmbeddedLog:
         """Begin the background sync that is due; see `Log.begin_sync`."""
         if self._limit < 0 or self._in_flight is not None:
             return None
-        self._note_time(now)
-        due = self._sync_due_at()
+        self._schedule.note_time(now)
+        due = self._schedule.sync_due_at()
         mark_at = self._mark_due_at()
         mark = mark_at is not None and now >= mark_at and not self._bodies
-        sync = self._unsynced_records > 0 and (force or mark or (due is not None and now >= due))
+        sync = self._schedule.unsynced_records > 0 and (force or mark or (due is not None and now >= due))
         if not (sync or mark):
             return None
         commit = self._new_commit(self.durable_sequence)
@@ -442,7 +445,7 @@ class EmbeddedLog:
                     commit.run()
                     self.finish_commit(commit)
                 commit = self._new_commit(self.durable_sequence)
-                commit.sync = self._unsynced_records > 0
+                commit.sync = self._schedule.unsynced_records > 0
                 if self._position + CONTROL_FRAME_BYTES <= self._file_bytes:
                     self._add_mark(commit, KIND_CLOSE)
                 self._in_flight = commit
@@ -473,15 +476,14 @@ class EmbeddedLog:
             raise LogClosed
         if body_bytes > RECORD_BYTES_MAX:
             raise ValueError(f"a record of {body_bytes} bytes is above the limit of {RECORD_BYTES_MAX}")
+        assert pending < _GROUP_BYTES_MAX, "more is appended than a frame can hold; commit sooner"
         needed = pending + _FRAME_OVERHEAD + SEGMENT_HEADER_BYTES + CONTROL_RESERVE_BYTES
         self._space.require(max(self._config.segment_bytes, (needed + 4095) & ~4095))
         self._limit = self._room()
 
     def _new_commit(self, last_sequence: int) -> SegmentCommit:
         commit = SegmentCommit()
-        commit.bodies = []
-        commit.counts = []
-        commit.first_sequence = last_sequence + 1
+        commit.bodies = _NOTHING
         commit.last_sequence = last_sequence
         commit.durable_sequence = self.synced_sequence
         commit.synced_bytes = self._synced_bytes
@@ -492,7 +494,6 @@ class EmbeddedLog:
         commit.rotation = None
         commit.sync = False
         commit.mark = b""
-        commit.mark_position = 0
         commit.bytes_written = 0
         commit.error = None
         commit.done = False
@@ -521,68 +522,29 @@ class EmbeddedLog:
         self._group_end = prepared.size - CONTROL_RESERVE_BYTES
         return rotation
 
-    def _rotated(self, commit: SegmentCommit, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-        """Take note of a rotation that was made."""
-        rotation = commit.rotation
-        assert rotation is not None
+    def _rotated(self, rotation: Rotation, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        """Take note of a rotation that was made; all before it is synced."""
         rotation.before.close()
         segments[-1].end = rotation.header.previous_end
-        self.synced_sequence = commit.first_sequence - 1
-        self._unsynced_records = 0
-        self._unsynced_since = None
+        self.synced_sequence = rotation.header.first_sequence - 1
+        self._schedule.synced()
         self._syncs += 2
         self._writes += 1
         self._bytes_written += SEGMENT_HEADER_BYTES
         return (*segments, Segment(rotation.path, rotation.header, None))
 
-    def _sync_wanted(self, records: int, last: int, now: float | None) -> bool:
-        """Say whether the policy wants the commit of so many records to end with a sync."""
-        policy = self._config.fsync
-        if policy.mode is FsyncMode.EVERY_WRITE or last - self.synced_sequence > UNSYNCED_EFFECTS_MAX:
-            return True
-        if policy.mode is FsyncMode.EVERY_N:
-            return self._unsynced_records + records >= policy.amount
-        if policy.mode is FsyncMode.EVERY_MS and now is not None:
-            if self._unsynced_since is None:
-                self._unsynced_since = now
-            return now - self._unsynced_since >= policy.amount / 1000
-        return False
-
-    def _synced(self, commit: SegmentCommit, end: int) -> None:
-        """Take note that everything up to a commit is synced."""
-        self.synced_sequence = commit.last_sequence
+    def _synced(self, sequence: int, end: int) -> None:
+        """Take note that everything up to a sequence, and to a position of the active file, is synced."""
+        self.synced_sequence = sequence
         self._synced_bytes = end
-        self._unsynced_records = 0
-        self._unsynced_since = None
-        self._syncs += commit.sync
-        if commit.mark:
-            self._synced_bytes = commit.mark_position + CONTROL_FRAME_BYTES
-            self._syncs += 1
-            self._writes += 1
-            self._bytes_written += CONTROL_FRAME_BYTES
-
-    def _note_time(self, now: float) -> None:
-        """Date what has happened since the host last told the time."""
-        if self._idle_since is None:
-            self._idle_since = now
-        if self._unsynced_records and self._unsynced_since is None:
-            self._unsynced_since = now
-
-    def _sync_due_at(self) -> float | None:
-        """Return when `every_ms` wants the next sync."""
-        policy = self._config.fsync
-        if policy.mode is not FsyncMode.EVERY_MS or self._unsynced_since is None:
-            return None
-        return self._unsynced_since + policy.amount / 1000
+        self._schedule.synced()
 
     def _mark_due_at(self) -> float | None:
-        """Return when the log has rested long enough for a mark."""
-        if self._marked or self._config.fsync.mode is FsyncMode.NEVER or self._idle_since is None:
-            return None
+        """Return when a mark is due, if there is a place for it."""
         # The last few places of a segment are for epochs and the mark of a clean close.
         if self._position + CONTROL_FRAME_BYTES > self._file_bytes - CONTROL_RESERVE_BYTES // 2:
             return None
-        return self._idle_since + self._config.idle_seconds
+        return self._schedule.mark_due_at()
 
     def _add_mark(self, commit: SegmentCommit, kind: int) -> None:
         """Let a sync end with a mark."""

@@ -1,40 +1,9 @@
 """Recovery: finds the end of the log, and makes what it found true before anyone relies on it.
 
-**Look.** The headers of all segments form a chain: numbers without gaps, each saying where the one before
-ends. A segment is sealed only after it was synced, so only the last one can hold anything unproven. It is
-read to the first place where no valid frame follows. What stands there is one of
-
-==========  =================================================================================
-shape       what is there (`rstmdb_storage.record.Shape`, and one more)
-==========  =================================================================================
-BLANK       zeros, or the end of the file
-PARTIAL     a sector's part of a header, or its end, is zero or missing
-GARBLED     all of a header, failing its check
-HOLED       a sound header; a sector's part of its body, or its end, is zero or missing
-WHOLE       a sound header and all of its body, failing the check
-MISPLACED   a valid frame, which does not follow on the one before
-==========  =================================================================================
-
-and behind it are ZEROS only, JUNK (something, and no valid frame), or valid FRAMES. The place is PROVEN if
-it was synced once: a frame that anyone has read says that the file was synced beyond it, or that a
-sequence from here on was durable; or the newest snapshot holds such a sequence. Otherwise it belongs to
-what was being written when the log ended. So:
-
-==========  ============  ==============  ==============  ==============
-            PROVEN, any   ZEROS behind    JUNK behind     FRAMES behind
-==========  ============  ==============  ==============  ==============
-BLANK       refuse        **end**         cut             cut
-PARTIAL     refuse        cut             cut             cut
-GARBLED     refuse        refuse          refuse          refuse
-HOLED       refuse        cut             cut             cut
-WHOLE       refuse        refuse          refuse          refuse
-MISPLACED   refuse        refuse          refuse          refuse
-==========  ============  ==============  ==============  ==============
-
-*Cut* means torn: a sector that was never written shows in it, and nobody was promised what it was part of.
-*Refuse* means corrupt: the file, the position and the reason are told, and nothing is touched. Damage that
-zeroes whole sectors of the last acknowledged commit cannot be told from a torn write; the mark that is
-written after a second of rest proves that commit, and so closes this window.
+**Look** (`survey`). The headers of all segments form a chain: numbers without gaps, each saying where the one
+before ends. A segment is sealed only after it was synced, so only the last one can hold anything unproven.
+It is read to the first place where no valid frame follows, and `rstmdb_storage.decision` says what that
+means: the end, a torn write to cut, or damage to refuse. Nothing is changed by looking.
 
 **Repair.** The zeros behind the end are restored, and what is valid and not proven is written again, as a
 sync may have failed after it was written, and the kernel then takes it for clean; then file and directory
@@ -46,11 +15,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Final
 
+from rstmdb_storage.decision import DECISIONS, REASONS, Behind, Place, Verdict
 from rstmdb_storage.errors import CorruptionError
 from rstmdb_storage.filesystem import File, FileSystem
+from rstmdb_storage.jobs import Preparation
 from rstmdb_storage.reader import WINDOW_BYTES, follows
 from rstmdb_storage.record import (
     FLAG_RELAXED,
@@ -67,74 +36,13 @@ from rstmdb_storage.segment import (
     SEGMENT_HEADER_BYTES,
     TEMPORARY_SUFFIX,
     Segment,
+    put_in_place,
     read_header,
     segment_number,
     write_fully,
 )
 
-__all__ = [
-    "DECISIONS",
-    "Behind",
-    "Place",
-    "Progress",
-    "RecoveryReport",
-    "Survey",
-    "Verdict",
-    "repair",
-    "survey",
-]
-
-
-class Place(Enum):
-    """What stands at the first place where no valid frame follows."""
-
-    BLANK = "blank"
-    PARTIAL = "partial"
-    GARBLED = "garbled"
-    HOLED = "holed"
-    WHOLE = "whole"
-    MISPLACED = "misplaced"
-
-
-class Behind(Enum):
-    """What stands behind that place, to the end of the file."""
-
-    ZEROS = "zeros"
-    JUNK = "junk"
-    FRAMES = "frames"
-
-
-class Verdict(Enum):
-    """What to do with it."""
-
-    END = "end"
-    CUT = "cut"
-    REFUSE = "refuse"
-
-
-_TORN: Final = (Place.PARTIAL, Place.HOLED)
-DECISIONS: Final[dict[tuple[bool, Place, Behind], Verdict]] = {
-    **{
-        (proven, place, behind): Verdict.REFUSE
-        for proven in (True, False)
-        for place in Place
-        for behind in Behind
-    },
-    **{(False, place, behind): Verdict.CUT for place in _TORN for behind in Behind},
-    (False, Place.BLANK, Behind.ZEROS): Verdict.END,
-    (False, Place.BLANK, Behind.JUNK): Verdict.CUT,
-    (False, Place.BLANK, Behind.FRAMES): Verdict.CUT,
-}
-"""The table of the module's docstring: (proven, place, behind) to verdict."""
-
-_REASONS: Final = {
-    Place.BLANK: "the log ends here",
-    Place.PARTIAL: "a frame header is incomplete",
-    Place.GARBLED: "a frame header fails its check",
-    Place.HOLED: "a frame is incomplete",
-    Place.WHOLE: "a frame fails its check",
-    Place.MISPLACED: "a valid frame does not follow on the one before",
-}
+__all__ = ["Progress", "RecoveryReport", "Survey", "repair", "survey"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,7 +312,7 @@ def _decide(found: Survey, file: File, segment: Segment, snapshot_sequence: int)
     )
     found.verdict = DECISIONS[proven, found.place, behind]
     if found.verdict is Verdict.REFUSE:
-        reason = f"{_REASONS[found.place]}, where sequence {found.next_sequence} should follow"
+        reason = f"{REASONS[found.place]}, where sequence {found.next_sequence} should follow"
         if proven:
             reason += ", and this place was synced once"
         elif found.place is not Place.MISPLACED:
@@ -473,9 +381,23 @@ def repair(fs: FileSystem, directory: str, found: Survey) -> tuple[int, int]:
     finally:
         file.close()
     if not found.frames:
-        # Nothing in it proves that its name was synced: it gets it once more.
-        again = segment.path + TEMPORARY_SUFFIX
-        fs.rename(segment.path, again)
-        fs.rename(again, segment.path)
+        _make_again(fs, directory, segment)
     fs.sync_directory(directory)
     return max(0, found.data_end - found.end), max(0, found.end - found.proven_bytes)
+
+
+def _make_again(fs: FileSystem, directory: str, segment: Segment) -> None:
+    """Replace a segment that holds no frame yet by another one like it.
+
+    Nothing in it proves that its name was ever synced, and after a sync of the directory that failed,
+    another one may succeed without having done anything.
+    """
+    job = Preparation(fs, segment.path + TEMPORARY_SUFFIX, segment.header.file_bytes, fill=False)
+    job.run()
+    if job.result is not None:
+        put_in_place(fs, directory, job.result, segment.header)
+        job.result.file.close()
+    elif not job.disk_full:
+        assert job.error is not None
+        raise job.error
+    # Without space for it the name has to be trusted: a full disk must not keep the server from starting.

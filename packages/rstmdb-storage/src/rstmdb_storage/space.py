@@ -124,6 +124,7 @@ class SegmentSpace:
             return
         if self.prepared is None:
             self.prepared = job.result
+            self.disk_full = False
         else:
             self._drop(job.result)
 
