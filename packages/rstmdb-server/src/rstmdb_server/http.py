@@ -44,7 +44,7 @@ ACCEPT_PAUSE_SECONDS = 0.1
 
 # The page's script and style are its own; nothing else may run or load, should a name ever carry markup.
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
