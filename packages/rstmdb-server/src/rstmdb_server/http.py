@@ -311,7 +311,8 @@ def _parse(head: bytes) -> tuple[Request, int, bool]:
             raise _Malformed(HTTPStatus.BAD_REQUEST)
         fields[name.lower()] = value.strip()
     try:
-        target = urlsplit(words[1])
+        # A target with a host before its path is what proxies send; "//x" has none, it is a path.
+        target = urlsplit(words[1] if not words[1].startswith("/") else "http://x" + words[1])
         query = parse_qs(target.query, max_num_fields=16)
     except ValueError:
         raise _Malformed(HTTPStatus.BAD_REQUEST) from None

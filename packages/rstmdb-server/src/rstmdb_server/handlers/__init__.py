@@ -1,0 +1,1 @@
+"""The operations, by subject. Each module's ``bind(services)`` gives its handlers by operation name."""

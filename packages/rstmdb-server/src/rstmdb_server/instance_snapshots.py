@@ -1,0 +1,100 @@
+"""SNAPSHOT_INSTANCE: one instance's state as a file of its own, for those who ask for one.
+
+Recovery never reads these; the whole-state snapshots and the log are enough. There is at most one file an
+instance (the newest replaces the one before), so asking often does not fill the disk::
+
+    data/snapshots/instances/<32 hex digits of BLAKE2b(instance id)>.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+from rstmdb_core import Refusal
+from rstmdb_storage import DataDirectory, FileSystem
+
+from rstmdb_server.answers import Deferred
+from rstmdb_server.world import Host
+
+
+def write_instance_snapshot(
+    host: Host,
+    fs: FileSystem,
+    directory: DataDirectory,
+    *,
+    instance_id: str,
+    document: bytes,
+    snapshot_id: str,
+) -> Deferred:
+    """Write the file off the loop and answer when it is synced.
+
+    Args:
+        host: Runs the blocking part.
+        fs: The file system of the data directory.
+        directory: Where the data is.
+        instance_id: Whose snapshot it is.
+        document: The result of GET_INSTANCE as JSON text.
+        snapshot_id: The id to give it.
+    """
+    state: dict[str, Any] = msgspec.json.decode(document)
+    content = msgspec.json.format(
+        msgspec.json.encode(
+            {
+                "snapshot_id": snapshot_id,
+                "instance_id": instance_id,
+                **state,
+                "wal_offset": state["last_wal_offset"],
+                "created_at": host.wall_ms(),
+            }
+        ),
+        indent=2,
+    )
+    answer = msgspec.json.encode(
+        {
+            "instance_id": instance_id,
+            "snapshot_id": snapshot_id,
+            "wal_offset": state["last_wal_offset"],
+            "size_bytes": len(content),
+            "checksum": hashlib.sha256(content).hexdigest(),
+        }
+    )
+    deferred = Deferred()
+
+    def done(_result: object, error: BaseException | None) -> None:
+        if error is None:
+            deferred.complete(answer)
+        else:
+            deferred.complete(
+                Refusal(
+                    code="WAL_IO_ERROR",
+                    message=f"the snapshot could not be written: {error}",
+                    details={"reason": "SNAPSHOT_FAILED", "outcome": "not_applied"},
+                )
+            )
+
+    name = hashlib.blake2b(instance_id.encode(), digest_size=16).hexdigest()
+    folder = f"{directory.snapshots}/instances"
+    host.run_blocking(lambda: _replace(fs, folder, f"{name}.json", snapshot_id, content), done)
+    return deferred
+
+
+def _replace(fs: FileSystem, folder: str, name: str, snapshot_id: str, content: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one."""
+    if not fs.exists(folder):
+        fs.make_directory(folder)
+        fs.sync_directory(folder.rpartition("/")[0])
+    temporary = f"{folder}/{name}.{snapshot_id}.tmp"
+    if fs.exists(temporary):
+        fs.unlink(temporary)
+    file = fs.open(temporary, write=True, create=True)
+    try:
+        written = 0
+        while written < len(content):
+            written += file.pwrite(content[written:], written)
+        file.sync()
+    finally:
+        file.close()
+    fs.rename(temporary, f"{folder}/{name}")
+    fs.sync_directory(folder)

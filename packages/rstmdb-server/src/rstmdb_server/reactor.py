@@ -1,0 +1,516 @@
+"""The reactor: sessions, turns and time; the whole server without event loop, socket, clock or thread.
+
+One turn::
+
+    receive(session, bytes)  ...every session that is ready...      decode, gate, decide, append, apply
+    end of turn              one commit for all of them              write + sync
+    durable                  answers leave in request order a session, then watch events in log order
+
+A turn ends when everything that was ready has been handled, or after 2 ms, or with 256 KiB of records,
+whichever comes first. While a commit runs in a thread the next turn's requests are handled and held.
+
+Nothing is shown that a crash could take back: each answer carries, as its hold, the last sequence that was
+appended when it was decided, and leaves when the log is durable up to there. Reads and refusals too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rstmdb_core import Refusal
+from rstmdb_protocol import (
+    FRAME_PAYLOAD_BYTES_MAX,
+    RETRYABLE,
+    ErrorCode,
+    Framing,
+    MalformedRequest,
+    ParamsError,
+    decode_request,
+    encode_error,
+    encode_ok,
+    frame_for,
+)
+from rstmdb_storage import CommitPolicy
+
+from rstmdb_server.answers import NEVER, Deferred, Held, bad_request, sync_failed, unauthorized
+from rstmdb_server.auth import UNRESTRICTED, RefusalReason
+from rstmdb_server.commit_loop import CommitLoop
+from rstmdb_server.dispatch import Dispatcher, Operation
+from rstmdb_server.services import Services
+from rstmdb_server.session import Phase, Session
+from rstmdb_server.world import Wire
+
+if TYPE_CHECKING:
+    from rstmdb_server.world import Host
+
+REQUESTS_A_TURN_MAX = 64
+"""Requests of one session served in one turn: a session that floods waits for the others after these."""
+
+INBOX_MAX = 4 * REQUESTS_A_TURN_MAX
+"""Decoded requests that may wait in a session before its socket is no longer read."""
+
+REFUSED_SESSIONS_MAX = 64
+"""Sessions over ``max_connections`` that are still told so; beyond these the socket is just closed."""
+
+CLOSE_GRACE_SECONDS = 2.0
+
+UNKNOWN = -1
+"""The operation index of what is no operation: its answer is counted as an error only."""
+
+
+class Reactor:
+    """Owns every session and drives the database; see the module docstring.
+
+    Args:
+        services: What handlers work with.
+        policy: Where commits run.
+        host: The process around it.
+    """
+
+    def __init__(self, services: Services, *, policy: CommitPolicy, host: Host) -> None:
+        self._services = services
+        self._host = host
+        self._database = services.database
+        self._log = services.database.log
+        self._counters = services.counters
+        self._dispatcher = Dispatcher(services)
+        self._dirty: list[Session] = []
+        self._backlog: dict[Session, None] = {}
+        self._turn_scheduled = False
+        self._turn_started = 0.0
+        self._preparing = False
+        self._durable_callbacks: list[tuple[int, Callable[[], None]]] = []
+        self._draining: Callable[[], None] | None = None
+        self._in_flight_max = services.settings.network.requests_in_flight_max
+        self.sessions: dict[Session, None] = {}
+        self.commits = CommitLoop(
+            self._log,
+            policy,
+            host,
+            on_durable=self._durable,
+            on_failure=self._sync_failed,
+            on_commit=services.counters.observe_commit,
+        )
+        services.touch = self.touch
+        services.after_durable = self.after_durable
+
+    # -- sessions ---------------------------------------------------------------------------------------
+
+    def connect(self, wire: Wire, peer: str) -> Session | None:
+        """Open a session; None when there are so many that the socket is to be closed without a word."""
+        limits = self._services.settings.network
+        session = Session(wire, peer, self._host.monotonic())
+        if len(self.sessions) >= limits.max_connections:
+            if len(self.sessions) >= limits.max_connections + REFUSED_SESSIONS_MAX:
+                self._counters.refused("limit")
+                return None
+            self._counters.refused("limit")
+            session.phase = Phase.REFUSED
+            session.refusal = Refusal(
+                code=ErrorCode.RATE_LIMITED.value,
+                message=f"the server serves {limits.max_connections} sessions, its configured limit",
+                details={"reason": "MAX_CONNECTIONS", "limit": limits.max_connections},
+            )
+        elif not self._services.authenticator.required:
+            session.admit(UNRESTRICTED)
+        if self._draining is not None:
+            session.phase = Phase.CLOSING
+        self.sessions[session] = None
+        self._counters.connection_opened()
+        return session
+
+    def receive(self, session: Session, data: bytes) -> None:
+        """Handle bytes of a session."""
+        now = self._host.monotonic()
+        self._open_turn(now)
+        messages = session.decoder.feed(data)
+        if messages:
+            session.last_activity = now
+            session.inbox.extend(messages)
+            self._serve(session, now)
+        if session.decoder.error is not None and session.phase is not Phase.CLOSING:
+            # Framing is lost: what came before is answered, then the stream ends. Nothing is said about
+            # it, since nobody could tell which request such an answer belongs to.
+            self._counters.framing_errors += 1
+            self._services.log.debug("framing error", peer=session.peer, error=str(session.decoder.error))
+            self._finish(session)
+        if self._log.pending_records and self.commits.policy.turn_over(
+            began=self._turn_started, now=self._host.monotonic(), pending_bytes=self._log.pending_bytes
+        ):
+            self._end_turn()
+
+    def end_of_stream(self, session: Session) -> None:
+        """The peer has sent everything it will send: answer it, then close."""
+        if session.phase is not Phase.CLOSING:
+            self._finish(session)
+
+    def disconnect(self, session: Session) -> None:
+        """The stream is gone."""
+        if session.closed:
+            return
+        session.closed = True
+        session.phase = Phase.CLOSING
+        for subscription in list(session.subscriptions.values()):
+            self._services.hub.remove(subscription)
+        session.inbox.clear()
+        session.out.clear()
+        session.events.clear()
+        self._backlog.pop(session, None)
+        if session in self.sessions:
+            del self.sessions[session]
+            self._counters.connection_closed()
+        if not self.sessions and self._draining is not None:
+            self._draining()
+
+    def pause_writing(self, session: Session) -> None:
+        """The peer does not read: stop reading it, too, so that nothing piles up."""
+        session.writing_paused = True
+        self._pause_reading(session)
+
+    def resume_writing(self, session: Session) -> None:
+        """The peer has read enough: go on."""
+        session.writing_paused = False
+        self._open_turn(self._host.monotonic())
+        if session.inbox:
+            self._backlog[session] = None
+        elif session.reading_paused:
+            self._resume_reading(session)
+        if session.subscriptions:
+            self._services.hub.resume(session)
+
+    # -- requests ---------------------------------------------------------------------------------------
+
+    def _serve(self, session: Session, now: float) -> None:
+        inbox = session.inbox
+        quota = REQUESTS_A_TURN_MAX
+        in_flight_max = self._in_flight_max
+        while inbox and session.phase is not Phase.CLOSING:
+            if not quota:
+                self._backlog[session] = None  # the next turn goes on, after the other sessions
+                break
+            if session.writing_paused or len(session.out) >= in_flight_max:
+                break  # resume_writing or the flush of answers goes on
+            quota -= 1
+            payload, framing = inbox.popleft()
+            self._request(session, payload, framing, now)
+        if session.phase is Phase.CLOSING:
+            inbox.clear()
+        elif inbox:
+            if len(inbox) >= INBOX_MAX:
+                self._pause_reading(session)
+        elif session.end_of_stream:
+            self._close_after_answers(session)
+        elif session.reading_paused and not session.writing_paused:
+            self._resume_reading(session)
+
+    def _request(self, session: Session, payload: bytes, framing: Framing, now: float) -> None:
+        request = decode_request(payload)
+        if type(request) is MalformedRequest:
+            if request.id is None:
+                self._close_after_answers(session)
+            else:
+                self._answer(session, request.id, framing, UNKNOWN, now, bad_request(request.message))
+            return
+        operation = self._dispatcher.get(request.op)
+        refusal = self._gate(session, operation, request.op)
+        outcome: bytes | Refusal | Deferred
+        if refusal is not None:
+            outcome = refusal
+        else:
+            assert operation is not None
+            session.framing = framing
+            try:
+                outcome = operation.handler(session, request.params)
+            except ParamsError as error:
+                outcome = bad_request(str(error))
+            except Exception:
+                self._services.log.exception("operation failed", op=request.op, peer=session.peer)
+                outcome = Refusal(
+                    code=ErrorCode.INTERNAL_ERROR.value,
+                    message=f"{request.op} failed inside the server; its log has the reason",
+                    details=None,
+                )
+            if session.decoder.payload_bytes_max != FRAME_PAYLOAD_BYTES_MAX and session.principal is not None:
+                session.decoder.payload_bytes_max = FRAME_PAYLOAD_BYTES_MAX
+        index = operation.index if operation is not None else UNKNOWN
+        if type(outcome) is Deferred:
+            self._defer(session, request.id, framing, index, now, outcome)
+        else:
+            self._answer(session, request.id, framing, index, now, outcome)
+
+    def _gate(self, session: Session, operation: Operation | None, op: str) -> Refusal | None:
+        """Decide, before anything else, whether the session may ask for this operation at all."""
+        if session.phase is not Phase.READY:
+            if session.phase is Phase.REFUSED:
+                self._close_after_answers(session)
+                return session.refusal
+            if session.principal is not None:
+                session.phase = Phase.READY
+        if operation is None:
+            return bad_request(f"unknown operation {op!r}{self._dispatcher.suggestion(op)}")
+        if session.unrestricted or operation.exempt:
+            return None
+        principal = session.principal
+        if principal is None:
+            return unauthorized(
+                "authentication required: send AUTH with a token first", RefusalReason.NOT_AUTHENTICATED
+            )
+        if principal.expired(self._database.now_ms):
+            return unauthorized(f"the token of {principal.name!r} has expired", RefusalReason.EXPIRED)
+        reason = principal.refusal(op)
+        return None if reason is None else unauthorized(f"{principal.name!r} may not {op}", reason)
+
+    def _answer(
+        self,
+        session: Session,
+        request_id: str,
+        framing: Framing,
+        index: int,
+        started: float,
+        outcome: bytes | Refusal,
+    ) -> None:
+        arms = ""
+        if type(outcome) is bytes:
+            frame = frame_for(encode_ok(request_id, outcome), framing)
+            if session.arming:
+                arms, session.arming = session.arming, ""
+        else:
+            frame = self._error_frame(request_id, framing, outcome)
+        if len(frame) > FRAME_PAYLOAD_BYTES_MAX:
+            frame = self._error_frame(
+                request_id,
+                framing,
+                bad_request(f"the answer would take {len(frame)} bytes, over the limit of one frame"),
+            )
+        session.out.append(
+            Held(self._database.appended_sequence, frame, request_id, framing, index, started, arms)
+        )
+        if not session.dirty:
+            session.dirty = True
+            self._dirty.append(session)
+
+    def _error_frame(self, request_id: str, framing: Framing, refusal: Refusal) -> bytes:
+        self._counters.error(refusal.code)
+        payload = encode_error(
+            request_id,
+            refusal.code,
+            refusal.message,
+            retryable=self._retryable(refusal),
+            details=refusal.details,
+        )
+        return frame_for(payload, framing)
+
+    @staticmethod
+    def _retryable(refusal: Refusal) -> bool:
+        details = refusal.details
+        if details is not None and details.get("outcome") == "unknown":
+            return False  # nobody knows whether it happened: never to be repeated blindly
+        return refusal.code in RETRYABLE
+
+    def _defer(
+        self,
+        session: Session,
+        request_id: str,
+        framing: Framing,
+        index: int,
+        started: float,
+        deferred: Deferred,
+    ) -> None:
+        held = Held(NEVER, b"", request_id, framing, index, started)
+        session.out.append(held)
+        session.deferred += 1
+
+        def deliver(outcome: bytes | Refusal) -> None:
+            if type(outcome) is bytes:
+                held.frame = frame_for(encode_ok(request_id, outcome), framing)
+            else:
+                assert isinstance(outcome, Refusal)
+                held.frame = self._error_frame(request_id, framing, outcome)
+            held.hold = self._database.appended_sequence
+            session.deferred -= 1
+            if not session.closed:
+                self.touch(session)
+
+        deferred.subscribe(deliver)
+
+    # -- turns ------------------------------------------------------------------------------------------
+
+    def touch(self, session: Session) -> None:
+        """Make sure that what is queued for the session leaves at the end of this turn."""
+        if not session.dirty:
+            session.dirty = True
+            self._dirty.append(session)
+        self._open_turn(self._host.monotonic())
+
+    def after_durable(self, sequence: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the log is durable up to ``sequence``: now, or after a commit."""
+        if sequence <= self._log.durable_sequence:
+            callback()
+        else:
+            self._durable_callbacks.append((sequence, callback))
+
+    def _open_turn(self, now: float) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._turn_started = now
+            self._database.now_ms = self._host.wall_ms()
+            self._host.call_soon(self._scheduled_turn)
+
+    def _scheduled_turn(self) -> None:
+        self._turn_scheduled = False
+        self._end_turn()
+        if self._backlog:
+            now = self._host.monotonic()
+            self._open_turn(now)
+            backlog, self._backlog = self._backlog, {}
+            for session in backlog:
+                if not session.closed:
+                    self._serve(session, now)
+
+    def _end_turn(self) -> None:
+        self._turn_started = self._host.monotonic()
+        self.commits.end_turn()
+        if self._dirty:
+            # Answers that wait for nothing (reads in a quiet turn), and what an earlier commit released.
+            self._flush_dirty()
+
+    def _durable(self, durable: int) -> None:
+        self._flush_dirty()
+        database = self._database
+        unpublished = database.unpublished
+        ready = []
+        while unpublished and unpublished[0].first_sequence <= durable:
+            ready.append(unpublished.popleft())
+        self._services.hub.publish(ready, durable)
+        if self._durable_callbacks:
+            waiting, self._durable_callbacks = self._durable_callbacks, []
+            for sequence, callback in waiting:
+                self.after_durable(sequence, callback)
+        self._flush_dirty()
+
+    def _flush_dirty(self) -> None:
+        if not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, []
+        durable = self._log.durable_sequence
+        now = self._host.monotonic()
+        for session in dirty:
+            session.dirty = False
+            if not session.closed:
+                self._flush(session, durable, now)
+
+    def _flush(self, session: Session, durable: int, now: float) -> None:
+        out = session.out
+        frames: list[bytes] = []
+        if out:
+            observe = self._counters.observe
+            while out and out[0].hold <= durable:
+                held = out.popleft()
+                frames.append(held.frame)
+                if held.operation_index >= 0:
+                    observe(held.operation_index, now - held.started)
+                if held.arms:
+                    self._services.hub.arm(held.arms)
+            if out and out[0].hold < NEVER:
+                # It waits for a commit; the end of that commit flushes it.
+                session.dirty = True
+                self._dirty.append(session)
+            if session.inbox and not session.writing_paused and len(out) < self._in_flight_max:
+                self._backlog[session] = None
+                self._open_turn(now)
+        had_events = bool(session.events)
+        if had_events:
+            frames.extend(session.events)
+            session.events.clear()
+            session.events_bytes = 0
+        if frames:
+            session.wire.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        if had_events and session.subscriptions:
+            self._services.hub.resume(session)
+        if session.phase is Phase.CLOSING and not out:
+            session.wire.close()
+
+    # -- failure, time, end -----------------------------------------------------------------------------
+
+    def _sync_failed(self, error: BaseException) -> None:
+        """Answer everything in flight with "outcome unknown", then end the process."""
+        reason = f"the log could not be written or synced: {error}"
+        self._database.poison(reason)
+        refusal = sync_failed(reason)
+        for session in list(self.sessions):
+            frames = [self._error_frame(held.request_id, held.framing, refusal) for held in session.out]
+            session.out.clear()
+            session.deferred = 0
+            session.events.clear()
+            if frames:
+                session.wire.write(b"".join(frames))
+            session.phase = Phase.CLOSING
+            session.wire.close()
+        self._database.unpublished.clear()
+        self._host.fail(reason)
+
+    def tick(self) -> None:
+        """Do what is due by time: background syncs, deadlines, idle sessions. Called every 10 to 100 ms."""
+        now = self._host.monotonic()
+        self.commits.sync_if_due()
+        self._prepare_segment()
+        network = self._services.settings.network
+        for session in list(self.sessions):
+            if session.phase is Phase.READY:
+                quiet = now - session.last_activity
+                if quiet > network.idle_timeout_secs and not session.subscriptions and not session.out:
+                    self._close_after_answers(session)
+            elif session.phase is Phase.CLOSING:
+                if now - session.last_activity > CLOSE_GRACE_SECONDS:
+                    session.wire.abort()
+            elif now - session.opened > network.handshake_timeout_secs:
+                self._services.log.debug("handshake deadline passed", peer=session.peer)
+                session.wire.abort()
+
+    def _prepare_segment(self) -> None:
+        """Have the log's next segment made ready off the loop, so that a rotation costs no pause."""
+        if self._preparing:
+            return
+        job = self._log.segment_to_prepare()
+        if job is None:
+            return
+        self._preparing = True
+
+        def done(_result: object, _error: BaseException | None) -> None:
+            self._preparing = False
+            self._log.finish_preparation(job)
+
+        self._host.run_blocking(job.run, done)
+
+    def drain(self, drained: Callable[[], None]) -> None:
+        """Finish what is in flight, close every session, then call ``drained``."""
+        self._draining = drained
+        for session in list(self.sessions):
+            if session.phase is not Phase.CLOSING:
+                self._finish(session)
+        if not self.sessions:
+            drained()
+
+    def _finish(self, session: Session) -> None:
+        """Read no more; serve what was received, then close."""
+        session.end_of_stream = True
+        self._pause_reading(session)
+        if not session.inbox:
+            self._close_after_answers(session)
+
+    def _close_after_answers(self, session: Session) -> None:
+        session.phase = Phase.CLOSING
+        session.last_activity = self._host.monotonic()
+        session.inbox.clear()
+        self._pause_reading(session)
+        self.touch(session)
+
+    def _pause_reading(self, session: Session) -> None:
+        if not session.reading_paused:
+            session.reading_paused = True
+            session.wire.pause_reading()
+
+    def _resume_reading(self, session: Session) -> None:
+        session.reading_paused = False
+        session.wire.resume_reading()

@@ -1,0 +1,364 @@
+"""``rstmdb serve``: the life of a serving process.
+
+::
+
+    bind the port -> recover (readiness: recovering) -> listen, READY -> ... SIGHUP: reload ...
+        -> SIGTERM, SIGINT: stop accepting, finish what is in flight, sync, exit 0
+        -> a failed write or sync: tell everybody "outcome unknown", exit 74
+
+The port is bound before recovery, so that a taken one is told at once; it accepts nobody before everything
+is recovered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import anyio
+from rstmdb_core import EngineSettings
+from rstmdb_storage import (
+    CommitPolicy,
+    CorruptionError,
+    DiskFull,
+    FormatError,
+    FsyncPolicy,
+    LockedError,
+    LogConfig,
+    OsFileSystem,
+    StorageError,
+)
+
+from rstmdb_server import exit_codes, logs, notify
+from rstmdb_server.auth import AttemptLimiter, load_authenticator
+from rstmdb_server.compaction_job import CompactionJob
+from rstmdb_server.config import load_settings
+from rstmdb_server.database import Database, open_database
+from rstmdb_server.http import OperatorHttp
+from rstmdb_server.listener import Listener, LoopHost, bind
+from rstmdb_server.metrics import Counters
+from rstmdb_server.operator_view import ServerView
+from rstmdb_server.reactor import Reactor
+from rstmdb_server.services import Services
+from rstmdb_server.settings import ConfigError, Settings, parse_address
+from rstmdb_server.tls import server_context
+from rstmdb_server.watch import WatchHub
+
+TICK_SECONDS = 0.05
+DRAIN_SECONDS = 10.0
+SWITCH_INTERVAL_SECONDS = 0.0005
+"""How long a worker thread may hold the interpreter against the loop: short, since the loop serves everybody."""
+
+
+class StartError(Exception):
+    """The server cannot start; the text is one line, fit for a person.
+
+    Attributes:
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int = exit_codes.START_FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def serve(settings: Settings, *, config_path: str | None) -> int:
+    """Serve until told to stop; returns the exit code."""
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    process = ServerProcess(settings, config_path=config_path)
+    try:
+        return anyio.run(process.run, backend_options={"use_uvloop": sys.platform != "win32"})
+    except StartError as error:
+        print(f"rstmdb: {error}", file=sys.stderr)  # noqa: T201
+        return error.code
+
+
+class ServerProcess:
+    """One serving process; see the module docstring.
+
+    Args:
+        settings: The effective configuration.
+        config_path: Where it came from, for reloads.
+    """
+
+    def __init__(self, settings: Settings, *, config_path: str | None) -> None:
+        self._settings = settings
+        self._config_path = config_path
+        self._version = version("rstmdb-server")
+        self._stop = anyio.Event()
+        self._signals = 0
+        self._failure: str | None = None
+        self._notify = notify.Notifier(os.environ)
+        self.view = ServerView(version=self._version)
+
+    async def run(self) -> int:
+        """Run the process; returns the exit code.
+
+        Raises:
+            StartError: It could not start.
+        """
+        settings = self._settings
+        logs.configure(settings.logging, stream=sys.stderr)
+        self._log = logs.get_logger("rstmdb_server")
+        loop = asyncio.get_running_loop()
+        try:
+            authenticator = load_authenticator(settings.auth)
+            context = server_context(settings.tls)
+        except ConfigError as error:
+            raise StartError(f"configuration: {error}", exit_codes.USAGE) from None
+        sock = self._bind(settings.network.bind_addr, "network.bind_addr")
+        self._install_signals(loop)
+        host = LoopHost(loop, on_failure=self._failed)
+        async with anyio.create_task_group() as tasks:
+            await self._start_http(tasks)
+            database = await self._recover(host)
+            freeze_memory()
+            counters = self.view.counters
+            hub = WatchHub(
+                database.log,
+                host,
+                touch=lambda session: self._services.touch(session),
+                on_forwarded=_forwarded(counters),
+            )
+            policy = CommitPolicy()
+            compaction = CompactionJob(
+                database,
+                host,
+                settings,
+                log=self._log,
+                on_snapshot=_snapshot_hook(policy),
+                sync_soon=lambda: self._reactor.commits.sync_soon(),
+            )
+            self._services = Services(
+                settings=settings,
+                database=database,
+                hub=hub,
+                compaction=compaction,
+                authenticator=authenticator,
+                attempts=AttemptLimiter(),
+                counters=counters,
+                host=host,
+                log=self._log,
+                audit=logs.audit_writer(settings.logging, database),
+                version=self._version,
+            )
+            self._reactor = Reactor(self._services, policy=policy, host=host)
+            self._listener = Listener(
+                sock,
+                self._reactor,
+                write_buffer_bytes=settings.network.write_buffer_bytes_max,
+                handshake_seconds=settings.network.handshake_timeout_secs,
+            )
+            await self._listener.listen(context)
+            self.view.serving(self._services, self._reactor)
+            self._say_ready(database)
+            self._tick(loop)
+            await self._stop.wait()
+            await self._shut_down(host, database, compaction)
+            tasks.cancel_scope.cancel()
+        return exit_codes.IO_FAILED if self._failure is not None else exit_codes.OK
+
+    # -- starting ---------------------------------------------------------------------------------------
+
+    def _bind(self, address: str, key: str) -> socket.socket:
+        where = parse_address(address)
+        try:
+            return bind(where.host, where.port)
+        except OSError as error:
+            reason = (
+                os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
+            )
+            raise StartError(f"cannot listen on {address} ({key}): {reason}") from None
+
+    async def _start_http(self, tasks: anyio.abc.TaskGroup) -> None:
+        metrics = self._settings.metrics
+        if not metrics.enabled:
+            return
+        try:
+            sock = self._bind(metrics.bind_addr, "metrics.bind_addr")
+        except StartError as error:
+            if metrics.configured:
+                raise
+            self._log.warning("the operators' HTTP address is taken; going on without it", reason=str(error))
+            return
+        tasks.start_soon(OperatorHttp(self.view).serve, sock)
+
+    async def _recover(self, host: LoopHost) -> Database:
+        storage, idempotency = self._settings.storage, self._settings.idempotency
+        engine = EngineSettings(
+            idempotency_retention_ms=idempotency.retention_secs * 1000,
+            idempotency_bytes_max=idempotency.max_bytes,
+            machine_versions_max=storage.max_machine_versions,
+            allow_instance_recreate=storage.allow_instance_recreate,
+        )
+        config = LogConfig(
+            segment_bytes=storage.wal_segment_size_mb * 1024 * 1024,
+            fsync=FsyncPolicy.parse(str(storage.fsync_policy)),
+        )
+
+        def progress(text: str) -> None:
+            if self._signals:
+                raise StartError("stopped by a signal while recovering", 128 + self._signals)
+            self._log.info("recovering", progress=text)
+            self.view.progress = text
+            self._notify.extend_timeout(30.0)
+            self._notify.status(f"recovering: {text}")
+
+        path = os.path.abspath(storage.data_dir)
+        try:
+            return await anyio.to_thread.run_sync(
+                lambda: open_database(
+                    host,
+                    OsFileSystem(),
+                    path,
+                    log_config=config,
+                    engine_settings=engine,
+                    on_progress=progress,
+                )
+            )
+        except LockedError as error:
+            raise StartError(f"data directory {path} is in use: {error}") from None
+        except (CorruptionError, FormatError) as error:
+            raise StartError(str(error), exit_codes.DATA_DAMAGED) from None
+        except DiskFull as error:
+            raise StartError(f"cannot open data directory {path}: {error}") from None
+        except StorageError as error:
+            raise StartError(f"cannot open data directory {path}: {error}") from None
+        except OSError as error:
+            raise StartError(f"cannot open data directory {path}: {error.strerror or error}") from None
+
+    def _say_ready(self, database: Database) -> None:
+        recovered = database.recovered
+        host, port = self._listener.address
+        for damage in recovered.passed_over:
+            self._log.error("a damaged snapshot was passed over", reason=damage)
+        self._log.info(
+            "recovered",
+            records=recovered.records,
+            instances=len(database.state.instances),
+            seconds=round(recovered.seconds, 3),
+            clean=recovered.log.clean,
+            cut_bytes=recovered.log.cut_bytes,
+            epoch=recovered.log.epoch,
+        )
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        # One plain line, whatever the log level: people and scripts wait for it.
+        print(  # noqa: T201
+            f"rstmdb {self._version} is ready on {where}"
+            f" ({'TLS' if self._settings.tls.enabled else 'no TLS'},"
+            f" data in {self._settings.storage.data_dir}, fsync {self._settings.storage.fsync_policy})",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._notify.ready(f"serving on {where}")
+
+    # -- while serving ----------------------------------------------------------------------------------
+
+    def _install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload()))
+
+    def _on_stop_signal(self, number: int) -> None:
+        if self._signals:
+            # The second one means now. What was acknowledged is durable already.
+            os._exit(128 + number)
+        self._signals = number
+        self._stop.set()
+
+    def _failed(self, reason: str) -> None:
+        self._failure = reason
+        self._log.critical("the log has failed; ending", reason=reason)
+        print(f"rstmdb: {reason}; restart to recover", file=sys.stderr)  # noqa: T201
+        self._stop.set()
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._reactor.tick()
+        self._services.compaction.check()
+        self._notify.watchdog(time.monotonic())
+        due = self._services.database.log.sync_due_in(time.monotonic())
+        delay = TICK_SECONDS if due is None else min(TICK_SECONDS, max(due, 0.001))
+        if not self._stop.is_set():
+            loop.call_later(delay, self._tick, loop)
+
+    async def _reload(self) -> None:
+        """SIGHUP: certificates, tokens, log level and limits, without dropping a session."""
+        self._notify.reloading()
+        try:
+            loaded = load_settings(path=self._config_path, environ=os.environ)
+            authenticator = load_authenticator(loaded.settings.auth)
+            context = server_context(loaded.settings.tls)
+        except ConfigError as error:
+            self._log.error("reload refused; everything stays as it was", reason=str(error))
+        else:
+            logs.set_level(loaded.settings.logging.level)
+            if hasattr(self, "_listener"):
+                if loaded.settings.tls.enabled:
+                    await self._listener.listen(context)
+                self._reactor.reload(loaded.settings, authenticator)
+            self._log.info("configuration reloaded")
+        self._notify.ready("serving")
+
+    # -- stopping ---------------------------------------------------------------------------------------
+
+    async def _shut_down(self, host: LoopHost, database: Database, compaction: CompactionJob) -> None:
+        self._notify.stopping()
+        self.view.draining = True
+        self._listener.close()
+        compaction.stop()
+        drained = anyio.Event()
+        self._reactor.drain(drained.set)
+        with anyio.move_on_after(DRAIN_SECONDS):
+            await drained.wait()
+        for session in list(self._reactor.sessions):
+            session.wire.abort()
+        host.close()
+        if self._failure is None:
+            try:
+                database.close()
+            except (OSError, StorageError) as error:
+                self._failed(f"the log could not be closed: {error}")
+            else:
+                self._log.info("stopped")
+        else:
+            database.directory.close()
+
+
+def freeze_memory() -> None:
+    """Take what recovery built out of the collector's sight and stop looking at old objects.
+
+    Instances hold no references that could form cycles; a full collection over a million of them would
+    stop the server for a second and find nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 1_000_000)
+
+
+def _snapshot_hook(policy: CommitPolicy) -> Callable[[bool], None]:
+    def on_snapshot(running: bool) -> None:
+        policy.snapshot_running = running
+        if not running:
+            gc.freeze()
+
+    return on_snapshot
+
+
+def _forwarded(counters: Counters) -> Callable[[str, int], None]:
+    def on_forwarded(kind: str, count: int) -> None:
+        if kind == "all":
+            counters.events_all += count
+        else:
+            counters.events_instance += count
+
+    return on_forwarded
+
+
+__all__ = ["ServerProcess", "StartError", "serve"]
