@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Raw, Struct
+
 from rstmdb_protocol import (
     OPERATIONS,
     RETRYABLE,
@@ -32,7 +33,7 @@ from rstmdb_protocol import (
 SPLIT_BYTES_MAX = 4096
 
 
-def vectors(name: str, group: str) -> Any:
+def vectors(name: str, group: str) -> pytest.MarkDecorator:
     """Return a parametrisation over one group of one set."""
     items = load_vectors(name)[group]
     assert items, f"{name}.{group} is empty"

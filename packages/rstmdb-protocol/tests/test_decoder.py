@@ -1,6 +1,7 @@
 """The decoder beyond the vectors: limits that change, bounded memory, linear time."""
 
 import pytest
+
 from rstmdb_protocol import (
     FRAME_PAYLOAD_BYTES_MAX,
     HEADER_BYTES,

@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+
 from rstmdb_protocol import (
     RETRYABLE,
     ErrorCode,

@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+
 from rstmdb_protocol import (
     FRAME_PAYLOAD_BYTES_MAX,
     HEADER_BYTES,

@@ -1,10 +1,10 @@
 r"""Cuts a byte stream into messages, in bounded memory and linear time.
 
-What begins a message decides how it is framed, so one stream may mix both kinds:
+The first byte of a message decides how it is framed, so one stream may mix both kinds:
 
     'R'                     one frame (see frames.py)
     '{'                     one JSON line, ended by a line feed
-    space, tab, CR, LF      white space before a line; blank lines are skipped
+    space, tab, CR, LF      white space between messages, and so blank lines: skipped, never kept
     anything else           framing is lost
 
     state      leaves on                                  to
@@ -17,6 +17,7 @@ A header is judged as soon as it is complete, before its body arrives, so a deco
 message: 18 bytes, an extension of up to 65,535 bytes and a payload of up to `payload_bytes_max`.
 """
 
+import re
 from enum import Enum
 from typing import Final
 
@@ -43,6 +44,7 @@ class Framing(Enum):
 
 
 _WHITE_SPACE: Final = b" \t\r\n"
+_visible: Final = re.compile(rb"[^ \t\r\n]").search
 _FRAME: Final = Framing.FRAME
 _LINE: Final = Framing.LINE
 _crc: Final = google_crc32c.value
@@ -145,8 +147,11 @@ class MessageDecoder:
                                 position = end
                                 continue
                     taken = self._cut_frame(data, position, messages)
-                elif first == 0x7B or first in _WHITE_SPACE:
+                elif first == 0x7B:  # {
                     taken = self._cut_line(data, position, messages)
+                elif first in _WHITE_SPACE:
+                    visible = _visible(data, position)
+                    taken = (visible.start() if visible else size) - position
                 else:
                     detail = f"no message begins with byte 0x{first:02x}"
                     raise FramingError(FramingFault.BAD_MAGIC, detail)
@@ -165,7 +170,8 @@ class MessageDecoder:
             start = bytes(data[position : position + 4])
             if not MAGIC.startswith(start):
                 raise FramingError(FramingFault.BAD_MAGIC, f"expected {MAGIC.hex()}, got {start.hex()}")
-            self._needed = 4 if available < 4 else HEADER_BYTES
+            # Each byte of the magic is judged when it comes, so that pieces do not change the verdict.
+            self._needed = 0 if available < len(MAGIC) else HEADER_BYTES
             return 0
         limit = self.payload_bytes_max
         held = bool(messages)
@@ -198,7 +204,5 @@ class MessageDecoder:
             detail = f"{end - position} bytes, at most {limit} are accepted"
             raise FramingError(FramingFault.LINE_TOO_LONG, detail)
         self._scanned = 0
-        line = bytes(data[position:end]).strip(_WHITE_SPACE)
-        if line:
-            messages.append((line, _LINE))
+        messages.append((bytes(data[position:end]).rstrip(_WHITE_SPACE), _LINE))
         return end + 1 - position

@@ -31,7 +31,7 @@ def split_reason(error: ValueError | RecursionError) -> tuple[str, str]:
     if isinstance(error, RecursionError):
         return "", "nested too deeply"
     if isinstance(error, UnicodeDecodeError):
-        return "", f"invalid UTF-8 (byte {error.start})"
+        return "", "invalid UTF-8"
     text, _, place = str(error).partition(_AT)
     text = _BACKTICKED.sub(_plain, text)
     if text == "Input data was truncated":
