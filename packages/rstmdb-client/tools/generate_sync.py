@@ -65,6 +65,7 @@ def sync_prose(text: str) -> str:
 
 def sync_text(text: str) -> str:
     """Return the sync twin of a module."""
+    text = re.sub(r"^# ruff: noqa: ASYNC\d+.*\n\n?", "", text, flags=re.MULTILINE)
     lines = text.splitlines(keepends=True)
     tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     # (start, end, replacement), in source order; what lies between is copied.
@@ -118,7 +119,11 @@ def generate(source: str, target: str) -> str:
     """Return what a target file should hold."""
     text = HEADER.format(source=source) + sync_text((PACKAGE / source).read_text())
     path = PACKAGE / target
-    text = ruff(["check", "--fix-only", "--unsafe-fixes", "--quiet", "--select", "I,F401,UP028"], text, path)
+    text = ruff(
+        ["check", "--fix-only", "--unsafe-fixes", "--quiet", "--select", "I,F401,UP028,C416,SIM117"],
+        text,
+        path,
+    )
     return ruff(["format", "--quiet"], text, path)
 
 

@@ -1,14 +1,16 @@
 """The caller's values to JSON and back: everything that cannot be sent is refused here, with its path.
 
-Encoding is one pass of msgspec. It would turn NaN and infinity into null in silence; so an encoded text
-that holds the word `null` is looked at again, value by value, and only then. A value that fails to encode
-is searched for its place the same way. Both searches are off the ordinary path.
+Encoding is one pass of msgspec. It would turn NaN and infinity into null in silence, and servers read an
+integer outside 64 bits as a double. So an encoded text that holds the word `null` or nineteen digits in a row
+is looked at again, value by value, and only then. A value that fails to encode is searched for its place the
+same way. Both searches are off the ordinary path.
 
 Decoding goes straight into the type the caller asks for: a dict, dataclass, TypedDict, msgspec struct, or
 any class with pydantic's `model_validate`. There is one decoder a type, kept.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -23,6 +25,9 @@ R = TypeVar("R")
 
 # The server takes contexts to a depth of 56. This bound only keeps the search for a path finite.
 DEPTH_MAX = 500
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
+
+_many_digits = re.compile(rb"\d{19}").search
 
 
 def _encode_hook(value: Any) -> Any:
@@ -63,8 +68,8 @@ def encode_document(value: Any, path: str) -> bytes:
         raise _locate(value, path, error) from error
     if encoded[:1] != b"{":
         raise InvalidDocument(path, f"it must be a JSON object, not {type(value).__name__}")
-    if b"null" in encoded:
-        _refuse_non_finite(value, path)
+    if b"null" in encoded or _many_digits(encoded):
+        _refuse_numbers(value, path)
     return encoded
 
 
@@ -99,14 +104,18 @@ def _children(value: Any, path: str) -> list[tuple[Any, str]] | None:
     return None
 
 
-def _refuse_non_finite(value: Any, path: str) -> None:
+def _refuse_numbers(value: Any, path: str) -> None:
+    """Refuse what JSON or the server would silently turn into something else."""
     pending = [(value, path)]
     while pending:
         part, place = pending.pop()
         if isinstance(part, float):
             if not math.isfinite(part):
                 raise InvalidDocument(place, f"{part!r} is not a JSON number")
-        elif part is not None and not isinstance(part, (str, int, bytes)):
+        elif isinstance(part, int):
+            if not INTEGER_MIN <= part <= INTEGER_MAX:
+                raise InvalidDocument(place, "an integer must fit into 64 bits")
+        elif part is not None and not isinstance(part, (str, bytes)):
             pending.extend(_children(part, place) or ())
 
 
@@ -137,8 +146,6 @@ def _encodes(value: Any) -> bool:
 def _why(value: Any, error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply, or contains itself"
-    if isinstance(value, int):
-        return "an integer must fit into 64 bits"
     if isinstance(value, str):
         return "it holds a lone surrogate, which is not text"
     return f"a value of type {type(value).__qualname__} cannot be sent as JSON"

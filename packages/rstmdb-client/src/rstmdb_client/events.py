@@ -58,7 +58,7 @@ class Closed(ConnectionEvent, frozen=True):
 def announce(listener: Callable[[ConnectionEvent], None] | None, event: ConnectionEvent) -> None:
     """Log an event and tell the listener, whose faults stay here."""
     if isinstance(event, (ConnectFailed, Disconnected)):
-        log.warning("%s %s (%s): %s", type(event).__name__, event.endpoint, event.purpose, event.reason)
+        log.warning("%s (%s) %s", type(event).__name__, event.purpose, event.reason)
     else:
         log.debug("%s %s (%s)", type(event).__name__, event.endpoint, event.purpose)
     if listener is None:

@@ -193,7 +193,7 @@ def rstmdb_client(rstmdb_server: RstmdbServer) -> Iterator["Client"]:
 
 @pytest.fixture
 def rstmdb_async_client(rstmdb_server: RstmdbServer) -> "AsyncClient":
-    """A client of an empty database, to be entered by the test: `async with rstmdb_async_client as client`."""
+    """A client of an empty database; the test enters it: `async with rstmdb_async_client as client`."""
     from rstmdb_client import AsyncClient
 
     return AsyncClient(rstmdb_server.url)

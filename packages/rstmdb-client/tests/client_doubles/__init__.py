@@ -1,1 +1,1 @@
-"""What the client is tested against without a server: a model database, a proxy that breaks, a scripted peer."""
+"""What the client is tested against without a server: a model, a breaking proxy, a scripted peer."""

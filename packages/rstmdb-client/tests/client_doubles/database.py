@@ -23,10 +23,10 @@ FEATURES = [
 ]
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - what the wire calls it
     """A refusal on its way to the wire."""
 
-    def __init__(self, code: str, message: str, retryable: bool = False, **details: Any) -> None:
+    def __init__(self, code: str, message: str, retryable: bool = False, /, **details: Any) -> None:
         super().__init__(code, message)
         self.body = {"code": code, "message": message, "retryable": retryable}
         if details:

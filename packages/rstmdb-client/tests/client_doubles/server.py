@@ -129,7 +129,7 @@ class _Connection(asyncio.Protocol):
 
     @staticmethod
     def passes(wanted: dict[str, Any], effect: dict[str, Any]) -> bool:
-        if effect["kind"] not in (wanted.get("include") or ["apply"]):
+        if effect["kind"] not in ["apply", *(wanted.get("include") or [])]:
             return False
         if wanted.get("instance_id") not in (None, effect.get("instance_id")):
             return False

@@ -5,8 +5,6 @@ The methods only name things: `calls` encodes and decodes, `_execute` connects, 
 `retry` allows it.
 """
 
-
-
 import ssl
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -774,7 +772,8 @@ class Client:
             from_offset: begin with the change at this offset; 0 means now.
             after_offset: begin behind the change at this offset.
             from_oldest: begin with the oldest change that is kept.
-            include: kinds of changes: `apply`, `create`, `delete`, `put_machine`, `flush`.
+            include: kinds of changes to deliver besides applied events: `create`, `delete`, `put_machine`,
+                `flush`.
             store: where the position is kept; it wins over the three above once it holds one.
             ctx_type: what to make of the contexts.
         """

@@ -12,8 +12,6 @@ IDLE --too long idle, too old, failed its check--> closed        LENT --broken, 
 The newest idle client is lent first, so that the others may grow old and be closed, down to the minimum.
 """
 
-
-
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator

@@ -11,8 +11,6 @@ any --close()--> CLOSED         RESUMING --history gone, cannot resume, out of a
 ```
 """
 
-
-
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
