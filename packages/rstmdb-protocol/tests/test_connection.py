@@ -168,10 +168,12 @@ def test_strangers_may_send_little() -> None:
         request_of(r).op for r in server.receive_data(encode_frame(encode_request("1", "AUTH")) + large)
     ] == ["AUTH"]
     assert server.buffered_bytes == len(large)
+    assert server.withheld
     assert [request_of(r).op for r in server.open()] == ["X"]
     assert server.open() == []
     assert server.state is ServerState.OPEN
     assert [request_of(r).op for r in server.receive_data(large)] == ["X"]
+    assert not server.withheld
     server.receive_eof()
     assert server.state.name == "CLOSED"
     assert server.error is None

@@ -61,9 +61,11 @@ def test_the_limit_may_be_raised_between_a_request_and_a_large_one_behind_it(tai
     decoder = MessageDecoder(payload_bytes_max=100)
     assert decoder.feed(encode_frame(SMALL) + tail) == frame_messages(SMALL)
     assert decoder.error is None
+    assert decoder.withheld
     decoder.payload_bytes_max = 200
     (message,) = decoder.feed(b"")
     assert len(message[0]) == 200
+    assert not decoder.withheld
     assert (decoder.error, decoder.buffered_bytes) == (None, 0)
 
 
@@ -72,8 +74,10 @@ def test_the_verdict_on_a_large_request_falls_with_the_next_call(tail: bytes) ->
     decoder = MessageDecoder(payload_bytes_max=100)
     assert decoder.feed(encode_frame(SMALL) + tail) == frame_messages(SMALL)
     assert decoder.error is None
+    assert decoder.withheld
     assert decoder.feed(b"") == []
     assert decoder.error is not None
+    assert not decoder.withheld
 
 
 def test_a_payload_that_no_limit_allows_is_refused_at_once() -> None:

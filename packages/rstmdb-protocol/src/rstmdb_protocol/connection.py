@@ -73,7 +73,7 @@ class ClientConnection:
 
     def __init__(self, *, framing: Framing = Framing.FRAME) -> None:
         self.framing = framing
-        self.state = ClientState.OPEN
+        self.state: ClientState = ClientState.OPEN
         self.error: ProtocolError | None = None
         self._decoder = MessageDecoder(payload_bytes_max=FRAME_PAYLOAD_BYTES_MAX)
         self._pending: dict[str, str] = {}
@@ -186,7 +186,7 @@ class ServerConnection:
     """
 
     def __init__(self) -> None:
-        self.state = ServerState.HANDSHAKE
+        self.state: ServerState = ServerState.HANDSHAKE
         self.error: ProtocolError | None = None
         self._decoder = MessageDecoder(payload_bytes_max=HANDSHAKE_PAYLOAD_BYTES_MAX)
 
@@ -194,6 +194,11 @@ class ServerConnection:
     def buffered_bytes(self) -> int:
         """Bytes received that belong to a message not yet returned."""
         return self._decoder.buffered_bytes
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the last call left a message over the limit to the next one."""
+        return self._decoder.withheld
 
     def open(self) -> list[Incoming]:
         """Trust the peer with full-size payloads, after authentication or a first valid request.
@@ -214,8 +219,8 @@ class ServerConnection:
         id ends the connection, since nobody could be answered. Never raises: then the state becomes CLOSED,
         `error` is set, and the requests before it are returned.
 
-        A payload too large for a stranger that follows other requests is judged by the next call, so a
-        server that does not call `open` after handling them calls `receive_data(b"")`.
+        A payload too large for a stranger that follows other requests is judged by the next call: when
+        `withheld` is True, call `open` or else `receive_data(b"")` after handling the requests.
         """
         if self.state is ServerState.CLOSED:
             return []

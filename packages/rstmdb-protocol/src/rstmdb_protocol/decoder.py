@@ -58,13 +58,15 @@ class MessageDecoder:
         payload_bytes_max: Largest payload accepted, in bytes. May be changed at any time, and applies to
             messages whose header is judged afterwards.
         error: Why framing was lost, or None. Messages before that point have been returned.
+        withheld: Whether the last `feed` left a message over the limit to the next call; see `feed`.
     """
 
-    __slots__ = ("_buffer", "_needed", "_scanned", "error", "payload_bytes_max")
+    __slots__ = ("_buffer", "_needed", "_scanned", "error", "payload_bytes_max", "withheld")
 
     def __init__(self, *, payload_bytes_max: int = FRAME_PAYLOAD_BYTES_MAX) -> None:
-        self.payload_bytes_max = payload_bytes_max
+        self.payload_bytes_max: int = payload_bytes_max
         self.error: FramingError | None = None
+        self.withheld: bool = False
         self._buffer = bytearray()
         self._needed = 0  # nothing can be decided before the buffer holds this many bytes
         self._scanned = 0  # this many bytes of the buffered line are known to hold no line feed
@@ -81,9 +83,9 @@ class MessageDecoder:
         point are returned, and every later call returns an empty list.
 
         A payload over `payload_bytes_max` that follows other messages in the same call is not judged at
-        once, since handling those messages may raise the limit: it is judged by the next call. A caller
-        that changes the limit, or that wants the verdict without waiting for more input, calls
-        `feed(b"")` after handling the messages.
+        once, since handling those messages may raise the limit: `withheld` becomes True, and the next call
+        judges it. A caller who sees that calls `feed(b"")` when the messages are handled, since the peer
+        may have sent all it wants to send.
         """
         buffer = self._buffer
         if not buffer:
@@ -123,6 +125,7 @@ class MessageDecoder:
     def _cut(self, data: bytes | bytearray, messages: list[tuple[bytes, Framing]]) -> int:
         """Append the complete messages in `data`; return how many bytes they and skipped space took."""
         self._needed = 0
+        self.withheld = False
         position = 0
         size = len(data)
         try:
@@ -179,7 +182,8 @@ class MessageDecoder:
             data, position, payload_bytes_max=max(limit, FRAME_PAYLOAD_BYTES_MAX) if held else limit
         )
         if held and header.payload_bytes > limit:
-            return 0  # judged by the next call
+            self.withheld = True
+            return 0
         total = header.frame_bytes
         if available < total:
             self._needed = total
@@ -194,13 +198,16 @@ class MessageDecoder:
         end = data.find(b"\n", position + self._scanned)
         if end < 0:
             length = len(data) - position
-            if length > limit and not messages:
-                raise FramingError(FramingFault.LINE_TOO_LONG, f"over {limit} bytes without a line feed")
+            if length > limit:
+                if not messages:
+                    raise FramingError(FramingFault.LINE_TOO_LONG, f"over {limit} bytes without a line feed")
+                self.withheld = True
             self._scanned = length
             return 0
         if end - position > limit:
             if messages and end - position <= LINE_BYTES_MAX:
-                return 0  # judged by the next call
+                self.withheld = True
+                return 0
             detail = f"{end - position} bytes, at most {limit} are accepted"
             raise FramingError(FramingFault.LINE_TOO_LONG, detail)
         self._scanned = 0
