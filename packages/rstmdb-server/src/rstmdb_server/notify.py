@@ -30,20 +30,18 @@ class Notifier:
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._socket: socket.socket | None = None
-        self._address = ""
         address = environ.get("NOTIFY_SOCKET", "")
-        if address.startswith(("/", "@")):  # others (vsock:...) belong to virtual machines
-            self._address = "\0" + address[1:] if address.startswith("@") else address
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.setblocking(False)
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        # Other forms (vsock:...) belong to virtual machines.
+        self._address = address if address.startswith(("/", "\0")) else None
         self.watchdog_interval_seconds = _watchdog_interval(environ)
         self._watchdog_due = 0.0
 
     @property
     def listened(self) -> bool:
         """Whether somebody wants to know."""
-        return self._socket is not None
+        return self._address is not None
 
     def ready(self, status: str = "") -> None:
         """Say that the server serves; `status` is what it says of itself."""
@@ -75,17 +73,14 @@ class Notifier:
             self._watchdog_due = now + self.watchdog_interval_seconds
             self._send("WATCHDOG=1")
 
-    def close(self) -> None:
-        """Say nothing any more."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
     def _send(self, *assignments: str) -> None:
-        if self._socket is not None:
-            datagram = "".join(f"{assignment}\n" for assignment in assignments if assignment)
-            with contextlib.suppress(OSError):
-                self._socket.sendto(datagram.encode(), self._address)
+        if self._address is None:
+            return
+        datagram = "".join(f"{assignment}\n" for assignment in assignments if assignment)
+        # A socket for each: it is seldom, and nobody has to close anything.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.sendto(datagram.encode(), self._address)
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:
