@@ -197,11 +197,13 @@ class Disk:
         found.sort()
         return found
 
-    def after_power_loss(self, keep: Keep) -> Disk:
+    def after_power_loss(self, keep: Keep, *, torn: tuple[int, int] | None = None) -> Disk:
         """Return the disk as it is found after a power loss.
 
         Args:
             keep: Says for each uncertain effect, by its place in `effects()`, whether it survived.
+            torn: A place, and how many bytes of that sector are new; the rest is what was there before.
+                Disks promise that this does not happen.
         """
         contents: dict[int, bytearray] = {}
         entries: dict[int, dict[str, int]] = {}
@@ -219,6 +221,9 @@ class Disk:
                 image = contents[number] = bytearray(self.inodes[number].durable)
             if kind is Kind.SIZE:
                 _resize(image, value)
+            elif torn is not None and torn[0] == place:
+                contents_before = bytes(image[value * SECTOR : (value + 1) * SECTOR])
+                _place_sector(image, value, data[: torn[1]] + contents_before[torn[1] :])  # type: ignore[index]
             else:
                 _place_sector(image, value, data)
         disk = Disk(capacity=self.capacity)
@@ -509,11 +514,12 @@ class SimulatedFileSystem:
 
         Args:
             disk: A new, empty one when left out.
-            stop_at: Crash before, in the middle of (a write only) or after the operation of this number.
+            stop_at: Crash before, in the middle of (a write of more than one sector) or after the operation
+                of this number.
             fault_for: Asked for each operation; the fault to inject.
             read_fault_for: Asked for each read, with its path; whether it fails.
-            observer: Called before, in the middle of (writes longer than one byte) and after each operation,
-                to look at `disk`.
+            observer: Called before, in the middle of (a write, at each sector) and after each operation, to
+                look at `disk`.
             latency_ns: How long an operation takes on a slow disk, added to `virtual_ns`.
             locks: The locks of this machine, when several processes share the disk.
         """
@@ -717,14 +723,9 @@ class SimulatedFileSystem:
                 if room <= 0 < len(data):
                     _fail(errno.ENOSPC, path)
         taken = data if room == len(data) else data[:room]
-        stop = self._stop_at
-        if len(taken) > 1 and (
-            self._observer is not None or (stop is not None and stop == (operation.number, Moment.DURING))
-        ):
-            # A process may die between two pages of one write; an odd place is as good as any.
-            half = len(taken) // 2
+        for landed in self._interruptions(operation, len(taken)):
             before = (bytes(inode.cached), list(inode.pending), self.disk._order, inode.allocated)
-            self.disk._write(inode, taken[:half], offset)
+            self.disk._write(inode, taken[:landed], offset)
             self._pass(operation, Moment.DURING)
             inode.cached = bytearray(before[0])
             inode.pending, self.disk._order, inode.allocated = before[1], before[2], before[3]
@@ -733,6 +734,16 @@ class SimulatedFileSystem:
         if fault is not None and fault.kind is FaultKind.TORN_WRITE:
             _fail(errno.EIO, path)
         return len(taken)
+
+    def _interruptions(self, operation: Operation, size: int) -> range:
+        """Return after how many bytes a write may be cut off by the end of the process.
+
+        The kernel looks for a signal between two pages; sectors are finer, and cost nothing more.
+        """
+        stop = self._stop_at
+        if self._observer is None and (stop is None or stop != (operation.number, Moment.DURING)):
+            return range(0)
+        return range(SECTOR - operation.offset % SECTOR, size, SECTOR)
 
     def _read_from(self, path: str, is_open: bool) -> None:
         if self.crashed:

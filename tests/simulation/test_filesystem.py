@@ -137,6 +137,13 @@ def test_a_sector_that_was_written_twice_may_show_its_first_form():
     assert fs.disk.after_power_loss(everything).contents("/f")[:3] == b"12."
 
 
+def test_a_sector_may_be_torn_where_disks_promise_that_it_is_not():
+    fs = durable_file(b"." * 2 * SECTOR)
+    fs.open("/f", write=True).pwrite(b"x" * 2 * SECTOR, 0)
+    contents = fs.disk.after_power_loss(everything, torn=(1, 8)).contents("/f")
+    assert contents == b"x" * (SECTOR + 8) + b"." * (SECTOR - 8)
+
+
 def test_a_length_may_grow_before_its_data_and_data_does_not_show_without_it():
     fs = durable_file(b"")
     fs.open("/f", write=True).pwrite(b"data", 0)
@@ -273,14 +280,15 @@ def test_space_of_a_nameless_open_file_comes_back_when_it_is_closed_or_the_proce
 
 
 @pytest.mark.parametrize(
-    ("moment", "expected"), [(Moment.BEFORE, b""), (Moment.DURING, b"ab"), (Moment.AFTER, b"abcd")]
+    ("moment", "expected"), [(Moment.BEFORE, 0), (Moment.DURING, SECTOR - 100), (Moment.AFTER, 600)]
 )
 def test_a_process_stops_before_in_the_middle_and_after(moment, expected):
-    fs = SimulatedFileSystem(stop_at=(1, moment))
+    fs = SimulatedFileSystem(stop_at=(2, moment))
     file = fs.open("/f", create=True)
+    file.pwrite(b"y" * 100, 0)
     with pytest.raises(Crash):
-        file.pwrite(b"abcd", 0)
-    assert fs.disk.contents("/f") == expected
+        file.pwrite(b"x" * 600, 100)
+    assert fs.disk.contents("/f") == b"y" * 100 + b"x" * expected
     for attempt in (
         lambda: file.pwrite(b"z", 0),
         lambda: file.pread(1, 0),
@@ -291,29 +299,30 @@ def test_a_process_stops_before_in_the_middle_and_after(moment, expected):
         with pytest.raises(Crash):
             attempt()
     file.close()
-    assert fs.disk.contents("/f") == expected
+    assert len(fs.disk.contents("/f")) == 100 + expected
 
 
 def test_observers_see_each_moment_and_looking_changes_nothing():
-    seen: list[tuple[str, str, bytes]] = []
+    seen: list[tuple[str, str, int]] = []
 
     def look(operation: Operation, moment: Moment) -> None:
-        seen.append((operation.name, moment.value, fs.disk.files().get("/f", b"-")))
+        seen.append((operation.name, moment.value, len(fs.disk.files().get("/f", b"-"))))
 
     fs = SimulatedFileSystem(observer=look)
     plain = SimulatedFileSystem()
     for each in (fs, plain):
         file = each.open("/f", create=True)
-        file.pwrite(b"abcd", 0)
+        file.pwrite(bytes(1100), 0)
         file.sync()
     assert seen == [
-        ("create", "before", b"-"),
-        ("create", "after", b""),
-        ("pwrite", "before", b""),
-        ("pwrite", "during", b"ab"),
-        ("pwrite", "after", b"abcd"),
-        ("sync", "before", b"abcd"),
-        ("sync", "after", b"abcd"),
+        ("create", "before", 1),
+        ("create", "after", 0),
+        ("pwrite", "before", 0),
+        ("pwrite", "during", 512),
+        ("pwrite", "during", 1024),
+        ("pwrite", "after", 1100),
+        ("sync", "before", 1100),
+        ("sync", "after", 1100),
     ]
     assert fs.disk.fingerprint() == plain.disk.fingerprint()
     assert [operation.name for operation in plain.trace] == ["create", "pwrite", "sync"]
