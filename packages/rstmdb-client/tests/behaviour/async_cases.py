@@ -6,8 +6,7 @@ The same cases run on every event loop and, generated, on the sync client. A cas
 
 # ruff: noqa: PT012 - a batch fails where its block is left
 
-import itertools
-import os
+import uuid
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -52,11 +51,9 @@ ORDER = {
     ],
 }
 
-_numbers = itertools.count(1)
-
 
 def unique(prefix: str) -> str:
-    return f"{prefix}-{os.getpid()}-{next(_numbers)}"
+    return f"{prefix}-{uuid.uuid4()}"
 
 
 async def machine(client: AsyncClient) -> str:
