@@ -52,10 +52,13 @@ def render_json(number: int, target: str, event: str, fields: dict[str, Any]) ->
 def json_line(value: dict[str, Any]) -> str:
     """Return a value as a JSON line, whatever is in it."""
     try:
-        return msgspec.json.encode(value, enc_hook=str).decode() + "\n"
+        line = msgspec.json.encode(value, enc_hook=str).decode()
     except (UnicodeError, TypeError, ValueError):
-        # Half a surrogate pair, keys that are not text: the slower encoder takes everything.
-        return json.dumps(value, default=str, skipkeys=True) + "\n"
+        line = ""  # half a surrogate pair, keys that are not text
+    if not line.isprintable() or not line:
+        # The slower encoder takes everything and escapes what some readers take for the end of a line.
+        line = json.dumps(value, default=str, skipkeys=True)
+    return line + "\n"
 
 
 def render_text(number: int, target: str, event: str, fields: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from typing import Any, Protocol, TextIO
 
 import structlog
 
-from rstmdb_server.log_filter import LogFilter, parse_filter
+from rstmdb_server.log_filter import LEVELS, LogFilter, parse_filter
 from rstmdb_server.log_lines import (
     json_line,
     render_coloured,
@@ -172,7 +172,6 @@ class AuditWriter:
     def __init__(self, database: _HasLog, path: str | None) -> None:
         self._database = database
         self._path = path
-        self._log = get_logger(AUDIT_TARGET)
         self._file: TextIO | None = None
         self._failed = False
         self._last_offset = database.log.next_sequence - 1
@@ -182,19 +181,18 @@ class AuditWriter:
             except OSError as error:
                 raise ConfigError(f"logging.audit {path!r} cannot be opened: {error.strerror}") from None
 
-    def __call__(self, session: _Session, operation: str, target: str, **fields: Any) -> None:
+    def __call__(self, session: _Session, operation: str, subject: str, **fields: Any) -> None:
         """Write the line of one operation of a session."""
         last = self._database.log.next_sequence - 1
         # A repeated request that got its first answer logged nothing: there is no offset to give.
         offset = last if last != self._last_offset else None
         self._last_offset = last
         principal = session.principal.name if session.principal is not None else None
-        line = {
-            "principal": principal, "peer": session.peer, "operation": operation, "target": target, **fields,
-            "offset": offset,
-        }  # fmt: skip
+        line = {"principal": principal, "peer": session.peer, "operation": operation, "subject": subject}
+        line |= fields | {"offset": offset}
         if self._path is None:
-            self._log.info("audit", **line)
+            # Past the filter: whoever wants audit lines wants all of them.
+            _output.write(_output.render(LEVELS["info"], AUDIT_TARGET, "audit", line))
             return
         try:
             if self._file is None:
@@ -251,7 +249,7 @@ class _Line:
 def _process(_logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
     target = str(event.pop("target", "rstmdb_server"))
     number = _NUMBERS.get(method, 20)
-    if number < _output.filter.level_of(target) and target != AUDIT_TARGET:
+    if number < _output.filter.level_of(target):
         raise structlog.DropEvent
     trace = event.pop("exc_info", None)
     if trace:
