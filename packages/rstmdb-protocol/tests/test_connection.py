@@ -97,6 +97,13 @@ def test_local_mistakes() -> None:
         client.send_request("PING", request_id="mine")
     with pytest.raises(LocalError, match="longer than 256 bytes"):
         client.send_request("PING", request_id="€" * 86)
+    loop: list[object] = []
+    loop.append(loop)
+    for params in ({"a": object()}, {"a": 10**5000}, {"a": "\ud800"}, {"a": loop}):
+        with pytest.raises(LocalError, match="no JSON form"):
+            client.send_request("PING", params)
+    with pytest.raises(LocalError, match="no JSON form"):
+        client.send_request("PING", request_id="\ud800")
     with pytest.raises(FramingError):
         client.send_request("PUT_MACHINE", {"definition": "x" * FRAME_PAYLOAD_BYTES_MAX})
     assert list(client.pending) == ["mine"]

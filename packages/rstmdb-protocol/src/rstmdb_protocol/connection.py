@@ -99,7 +99,8 @@ class ClientConnection:
             request_id: An id of the caller's choice; by default the next of a counter.
 
         Raises:
-            LocalError: The connection is not open, or the id is too long or in use.
+            LocalError: The connection is not open, the id is too long or in use, or the parameters have no
+                JSON form.
             FramingError: The request does not fit into a frame. Nothing was recorded.
         """
         if self.state is not ClientState.OPEN:
@@ -107,11 +108,14 @@ class ClientConnection:
         if request_id is None:
             self._last_id += 1
             request_id = str(self._last_id)
-        elif len(request_id.encode()) > REQUEST_ID_BYTES_MAX:
+        elif len(request_id.encode(errors="replace")) > REQUEST_ID_BYTES_MAX:
             raise LocalError(f"request id is longer than {REQUEST_ID_BYTES_MAX} bytes")
         if request_id in self._pending:
             raise LocalError(f"request id {request_id!r} is in use")
-        payload = encode_request(request_id, op, b"" if params is None else _encode(params))
+        try:
+            payload = encode_request(request_id, op, b"" if params is None else _encode(params))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise LocalError(f"{op} has no JSON form: {error}") from error
         data = frame_for(payload, self.framing)
         self._pending[request_id] = op
         if op == "BYE":
