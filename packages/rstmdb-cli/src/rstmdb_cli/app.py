@@ -4,6 +4,7 @@ Nothing heavy is imported here: typer, and nothing else that costs. See `parsing
 failures end, `context` for settings, `commands/` for the commands.
 """
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -32,7 +33,9 @@ COMMANDS: dict[str, Listed] = {
     "delete-instance": Listed(_INSTANCES, "Delete an instance", "instances:delete_instance"),
     "snapshot-instance": Listed(_INSTANCES, "Write a snapshot of an instance", "instances:snapshot_instance"),
     "batch": Listed(_INSTANCES, "Run operations from a JSON or JSON-lines file", "batch:batch"),
-    "describe": Listed(_INSTANCES, "State, context, allowed events, and why others are refused", "describe:describe"),
+    "describe": Listed(
+        _INSTANCES, "State, context, allowed events, and why others are refused", "describe:describe"
+    ),
     "history": Listed(_INSTANCES, "An instance's timeline, from the log", "describe:history"),
     "watch-instance": Listed(_WATCH, "Follow the events of one instance", "watch:watch_instance", True),
     "watch-all": Listed(_WATCH, "Follow all events, or some", "watch:watch_all", True),
@@ -44,7 +47,9 @@ COMMANDS: dict[str, Listed] = {
     "compact": Listed(_LOG, "Write a snapshot and drop log that nobody needs", "wal:compact"),
     "flush-all": Listed(_LOG, "Remove all machines and instances", "server:flush_all"),
     "backup": Listed(_LOG, "How to back a server up", "server:backup"),
-    "replication-status": Listed(_LOG, "Show the replication (this server has none)", "server:replication_status"),
+    "replication-status": Listed(
+        _LOG, "Show the replication (this server has none)", "server:replication_status"
+    ),
     "hash-token": Listed(_LOG, "Hash a token for the server's configuration", "server:hash_token"),
     "graph": Listed(_AUTHOR, "Draw a machine: text, Mermaid, DOT or SVG", "graph:graph"),
     "lint": Listed(_AUTHOR, "Check a definition file, offline", "author:lint"),
@@ -72,26 +77,32 @@ class _Group(LazyGroup):
 def _options(
     ctx: typer.Context,
     global_server: Annotated[
-        str | None, typer.Option("--server", "-s", metavar="HOST:PORT", help="Server [default: 127.0.0.1:7401]")
+        str | None,
+        typer.Option("--server", "-s", metavar="HOST:PORT", help="Server [default: 127.0.0.1:7401]"),
     ] = None,
     global_url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Server as rstmdb://HOST:PORT, or rstmdbs:// for TLS")
+        str | None,
+        typer.Option("--url", metavar="URL", help="Server as rstmdb://HOST:PORT, or rstmdbs:// for TLS"),
     ] = None,
     global_profile: Annotated[
         str | None, typer.Option("--profile", metavar="NAME", help="Profile of the configuration file")
     ] = None,
     global_token: Annotated[
-        str | None, typer.Option("--token", "-t", metavar="TOKEN", help="Token (visible in ps: prefer a file)")
+        str | None,
+        typer.Option("--token", "-t", metavar="TOKEN", help="Token (visible in ps: prefer a file)"),
     ] = None,
     global_token_file: Annotated[
-        str | None, typer.Option("--token-file", metavar="PATH", help="File that holds the token; - is standard input")
+        str | None,
+        typer.Option("--token-file", metavar="PATH", help="File that holds the token; - is standard input"),
     ] = None,
     global_tls: Annotated[bool, typer.Option("--tls", help="Use TLS")] = False,
     global_ca_cert: Annotated[
-        str | None, typer.Option("--ca-cert", metavar="PATH", help="CA certificates to trust instead of the system's")
+        str | None,
+        typer.Option("--ca-cert", metavar="PATH", help="CA certificates to trust instead of the system's"),
     ] = None,
     global_client_cert: Annotated[
-        str | None, typer.Option("--client-cert", metavar="PATH", help="Client certificate, with --client-key")
+        str | None,
+        typer.Option("--client-cert", metavar="PATH", help="Client certificate, with --client-key"),
     ] = None,
     global_client_key: Annotated[
         str | None, typer.Option("--client-key", metavar="PATH", help="Key of the client certificate")
@@ -100,17 +111,22 @@ def _options(
         bool, typer.Option("--insecure", "-k", help="Do not verify the server's certificate")
     ] = False,
     global_server_name: Annotated[
-        str | None, typer.Option("--server-name", metavar="NAME", help="Name to expect in the server's certificate")
+        str | None,
+        typer.Option("--server-name", metavar="NAME", help="Name to expect in the server's certificate"),
     ] = None,
     global_timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Limit of one request [default: 30]")
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Limit of one request [default: 30]"),
     ] = None,
     global_output: Annotated[Format | None, typer.Option("--output", "-o", help="Form of the data")] = None,
     global_json: Annotated[bool, typer.Option("--json", help="The same as --output json")] = False,
     global_exit_codes: Annotated[
-        str | None, typer.Option("--exit-codes", metavar="simple|detailed", help="detailed tells failures apart")
+        str | None,
+        typer.Option("--exit-codes", metavar="simple|detailed", help="detailed tells failures apart"),
     ] = None,
-    global_verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say on standard error what is done")] = False,
+    global_verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on standard error what is done")
+    ] = False,
     global_version: Annotated[
         bool, typer.Option("--version", "-V", help="Show the version, and the server's if it answers")
     ] = False,
@@ -164,5 +180,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # Arrows and names are UTF-8 whatever the locale says, as they are from the original.
         if stream.encoding.lower() not in ("utf-8", "utf8"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    if "_RSTMDB_CLI_COMPLETE" in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
     build().main(args=arguments, prog_name="rstmdb-cli")
     raise AssertionError("unreachable: main() of a group ends with an exit")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rstmdb_client import Client
+    from rstmdb_cli.connection import Connection
 
 COMPLETION_TIMEOUT_S = 0.7
 INSTANCES_MAX = 1000
@@ -19,7 +19,7 @@ INSTANCES_MAX = 1000
 def machine_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer machine names."""
 
-    def names(client: "Client") -> list[str]:
+    def names(client: "Connection") -> list[str]:
         return [item["machine"] for item in client.call("LIST_MACHINES", {})["items"]]
 
     return _offered(ctx, incomplete, names)
@@ -28,7 +28,7 @@ def machine_names(ctx: typer.Context, incomplete: str) -> list[str]:
 def instance_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer instance ids."""
 
-    def ids(client: "Client") -> list[str]:
+    def ids(client: "Connection") -> list[str]:
         return [row["id"] for row in client.call("LIST_INSTANCES", {"limit": INSTANCES_MAX})["instances"]]
 
     return _offered(ctx, incomplete, ids)
@@ -38,7 +38,7 @@ def event_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the events that the instance named on the line allows now."""
     instance = ctx.params.get("instance")
 
-    def names(client: "Client") -> list[str]:
+    def names(client: "Connection") -> list[str]:
         return allowed_events(client, instance) if instance else []
 
     return _offered(ctx, incomplete, names)
@@ -48,7 +48,7 @@ def state_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the states of the machine named on the line, or of all machines."""
     machine = ctx.params.get("machine")
 
-    def names(client: "Client") -> list[str]:
+    def names(client: "Connection") -> list[str]:
         states: dict[str, None] = {}
         for item in client.call("LIST_MACHINES", {})["items"]:
             if machine in (None, item["machine"]) and item["versions"]:
@@ -59,7 +59,7 @@ def state_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return _offered(ctx, incomplete, names)
 
 
-def allowed_events(client: "Client", instance_id: str) -> list[str]:
+def allowed_events(client: "Connection", instance_id: str) -> list[str]:
     """Return the events that an instance's definition knows in its current state."""
     instance = client.call("GET_INSTANCE", {"instance_id": instance_id})
     params = {"machine": instance["machine"], "version": instance["version"]}
@@ -67,7 +67,7 @@ def allowed_events(client: "Client", instance_id: str) -> list[str]:
     return list(dict.fromkeys(t["event"] for t in transitions if instance["state"] in t["from"]))
 
 
-def _offered(ctx: typer.Context, incomplete: str, ask: Callable[["Client"], list[str]]) -> list[str]:
+def _offered(ctx: typer.Context, incomplete: str, ask: Callable[["Connection"], list[str]]) -> list[str]:
     from rstmdb_cli.context import Invocation
     from rstmdb_cli.parsing import GLOBAL_PREFIX
 

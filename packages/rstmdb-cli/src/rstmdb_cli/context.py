@@ -19,7 +19,7 @@ from rstmdb_cli.failures import Failure
 from rstmdb_cli.output import Format, Output
 
 if TYPE_CHECKING:
-    from rstmdb_client import Client
+    from rstmdb_cli.connection import Connection
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7401
@@ -75,14 +75,16 @@ class Invocation:
         environment: Usually `os.environ`.
     """
 
-    def __init__(self, *, flags: dict[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, flags: dict[str, Any] | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.flags = dict(flags or {})
         self.environment = os.environ if environment is None else environment
         self.output = Output()
         self.detailed_exit_codes = False
         self.verbose = False
         self.interactive = False
-        self.borrowed: Client | None = None
+        self.borrowed: Connection | None = None
         self._settings: Settings | None = None
         self._apply_flags()
 
@@ -117,7 +119,8 @@ class Invocation:
             return None
         if text not in ("true", "false"):
             raise Failure(
-                f"invalid value {text!r} for {_ENVIRONMENT[name]}: it must be true or false", code=ExitCode.USAGE
+                f"invalid value {text!r} for {_ENVIRONMENT[name]}: it must be true or false",
+                code=ExitCode.USAGE,
             )
         return text == "true"
 
@@ -202,21 +205,26 @@ class Invocation:
         return token
 
     @contextmanager
-    def client(self) -> Iterator["Client"]:
+    def client(self, *, subject: str | None = None) -> Iterator["Connection"]:
         """Give a connected client: the prompt's own, or a new one that is closed afterwards.
+
+        Args:
+            subject: The instance that the requests are about, for hints.
 
         Raises:
             Failure: No connection, or whatever the body's requests failed with, explained.
         """
-        from rstmdb_cli.connection import explained, open_client
+        from rstmdb_cli.connection import Connection, explained
 
-        with explained(self.settings):
+        with explained(self.settings, subject=subject):
             if self.borrowed is not None:
                 yield self.borrowed
                 return
             if self.verbose:
-                self.output.note(f"connecting to {self.settings.place}{' with TLS' if self.settings.tls else ''}")
-            client = open_client(self.settings)
+                self.output.note(
+                    f"connecting to {self.settings.place}{' with TLS' if self.settings.tls else ''}"
+                )
+            client = Connection(self.settings)
             try:
                 yield client
             finally:

@@ -1,8 +1,8 @@
 """JSON that people type: inline, `@file` or `@-` (standard input), with errors that point at the place.
 
-    Error: --ctx is not valid JSON: expecting a value
-      {"amount": }
-                 ^
+Error: --ctx is not valid JSON: expecting a value
+{"amount": }
+^
 """
 
 import sys

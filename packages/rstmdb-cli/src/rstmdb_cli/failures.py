@@ -31,6 +31,7 @@ class Failure(Exception):
         hint: What to do next, or None.
         code: How the process ends.
         label: The word before the message on standard error.
+        details: What the server added for programs.
     """
 
     def __init__(
@@ -40,19 +41,26 @@ class Failure(Exception):
         hint: str | None = None,
         code: ExitCode = ExitCode.FAILED,
         label: str = "Error",
+        details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.code = code
         self.label = label
+        self.details = details or {}
 
     def __str__(self) -> str:
         return f"{self.label}: {self.message}"
 
 
 def server_failure(
-    error_code: str, message: str, details: dict[str, Any] | None = None, *, token_given: bool = False
+    error_code: str,
+    message: str,
+    details: dict[str, Any] | None = None,
+    *,
+    token_given: bool = False,
+    subject: str | None = None,
 ) -> Failure:
     """Build the failure for an error answer of the server.
 
@@ -61,6 +69,7 @@ def server_failure(
         message: The server's text.
         details: The answer's `details`, if it had any.
         token_given: Whether this command sent a token, which decides what to advise.
+        subject: The instance that the command is about.
     """
     if error_code in _NOT_FOUND:
         code = ExitCode.NOT_FOUND
@@ -70,13 +79,12 @@ def server_failure(
         code = ExitCode.REFUSED
     else:
         code = ExitCode.FAILED
-    hint = _hint(error_code, details or {}, token_given=token_given)
-    return Failure(f"server error: {error_code} - {message}", hint=hint, code=code)
+    hint = _hint(error_code, details or {}, token_given=token_given, instance=subject or "INSTANCE")
+    return Failure(f"server error: {error_code} - {message}", hint=hint, code=code, details=details)
 
 
-def _hint(code: str, details: dict[str, Any], *, token_given: bool) -> str | None:
+def _hint(code: str, details: dict[str, Any], *, token_given: bool, instance: str) -> str | None:
     reason = details.get("reason")
-    instance = details.get("instance_id") or "INSTANCE"
     match code:
         case "UNAUTHORIZED" | "AUTH_FAILED" if token_given:
             return (
@@ -102,30 +110,47 @@ def _hint(code: str, details: dict[str, Any], *, token_given: bool) -> str | Non
                 return f"events allowed now: {listed} (`rstmdb-cli describe {instance}`)"
             return f"`rstmdb-cli describe {instance}` shows the events that are allowed now"
         case "GUARD_FAILED":
-            guard = details.get("guard")
-            values = details.get("values")
-            if not isinstance(values, dict):
-                values = details.get("context")
-            seen = ", ".join(f"{key}={_shown(value)}" for key, value in values.items()) if isinstance(values, dict) else ""
-            why = f"the guard {guard!r} is false" if isinstance(guard, str) else "the guard is false"
-            if seen:
-                why += f" with {seen}"
-            return f"{why}; guards read the context before the payload is merged (`rstmdb-cli describe {instance}`)"
+            why = "; ".join(map(guard_text, details.get("guards") or [])) or "the guard is false"
+            return (
+                f"{why}. Guards read the context before the payload is merged "
+                f"(`rstmdb-cli describe {instance}` shows both)"
+            )
         case "CONFLICT" if reason == "IDEMPOTENCY_KEY_REUSED":
             return "this --idempotency-key was used for another request; use a new key for a new request"
         case "CONFLICT":
-            return f"the instance has moved on; look at it (`rstmdb-cli get-instance {instance}`) and try again"
+            return (
+                f"the instance has moved on; look at it (`rstmdb-cli get-instance {instance}`) and try again"
+            )
         case "BAD_REQUEST" if reason == "OFFSET_COMPACTED":
             return f"the log starts at offset {details.get('oldest_offset')}; --from-offset 0 starts there"
         case "BAD_REQUEST" if reason == "OFFSET_AHEAD":
             return "the server has not reached this offset: another server, or one restored from a backup?"
         case "WAL_IO_ERROR" if reason == "DISK_FULL":
-            return "the server's disk is full; nothing was applied, and it goes on by itself when there is room"
+            return (
+                "the server's disk is full; nothing was applied, and it goes on by itself when there is room"
+            )
         case "WAL_IO_ERROR":
             return "the server could not write its log; its own log says why"
         case _:
             return None
 
 
+def guard_text(tried: dict[str, Any]) -> str:
+    """Say which guard was false, and with which values.
+
+    Args:
+        tried: `{"guard", "to", "values"}`, as the server describes it.
+    """
+    values = tried.get("values") or {}
+    seen = ", ".join(f"{_field(name)} = {_shown(value)}" for name, value in values.items())
+    return f"the guard {tried.get('guard')!r} is false{' with ' + seen if seen else ''}"
+
+
+def _field(name: str) -> str:
+    return name if name.startswith("ctx") else f"ctx.{name}"
+
+
 def _shown(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

@@ -91,7 +91,11 @@ class Output:
             case None:
                 return False
             case Format.TABLE:
-                self.table([{"name": key, "value": item} for key, item in value.items()], ["name", "value"], header=False)
+                self.table(
+                    [{"name": key, "value": item} for key, item in value.items()],
+                    ["name", "value"],
+                    header=False,
+                )
             case Format.JSON:
                 self.line(pretty(value))
             case Format.NDJSON | Format.RAW:
@@ -149,7 +153,9 @@ class Output:
         self.line(f"---\n{yaml_text(value)}" if self.chosen is Format.YAML else compact(value))
         self.stdout.flush()
 
-    def table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, header: bool = True) -> None:
+    def table(
+        self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, header: bool = True
+    ) -> None:
         """Write aligned columns: coloured and fitted to a terminal, plain and untruncated anywhere else."""
         from rich.table import Table
 
@@ -171,7 +177,13 @@ class Output:
         colour = colour_wanted(stream)
         width = None if stream.isatty() else 4096
         console = Console(
-            file=stream, no_color=not colour, highlight=False, markup=False, soft_wrap=False, width=width, emoji=False
+            file=stream,
+            no_color=not colour,
+            highlight=False,
+            markup=False,
+            soft_wrap=False,
+            width=width,
+            emoji=False,
         )
         with console.capture() as captured:
             console.print(renderable)
@@ -234,7 +246,9 @@ def yaml_text(value: Any, *, indent: int = 0) -> str:
     if isinstance(value, Mapping):
         if not value:
             return f"{pad}{{}}"
-        return "\n".join(_yaml_entry(f"{pad}{_yaml_scalar(str(key))}:", item, indent) for key, item in value.items())
+        return "\n".join(
+            _yaml_entry(f"{pad}{_yaml_scalar(str(key))}:", item, indent) for key, item in value.items()
+        )
     if isinstance(value, list | tuple):
         if not value:
             return f"{pad}[]"

@@ -156,12 +156,16 @@ def convert_quickly(command: Any, callback: Callable[..., Any]) -> None:
         hint = hints.get(param.name)
         metadata = getattr(hint, "__metadata__", ())
         if metadata and param.callback is None:
-            kinds = [kind for kind in get_args(get_args(hint)[0]) or get_args(hint)[:1] if kind is not type(None)]
+            kinds = [
+                kind for kind in get_args(get_args(hint)[0]) or get_args(hint)[:1] if kind is not type(None)
+            ]
             if len(kinds) == 1:
                 param.process_value = _quick_process(param, kinds[0], metadata[0].min, metadata[0].max)
 
 
-def _quick_process(param: Any, kind: Any, least: float | None, most: float | None) -> Callable[[Any, Any], Any]:
+def _quick_process(
+    param: Any, kind: Any, least: float | None, most: float | None
+) -> Callable[[Any, Any], Any]:
     slow = param.process_value
 
     def process(ctx: Any, value: Any) -> Any:

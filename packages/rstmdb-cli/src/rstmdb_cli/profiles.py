@@ -113,7 +113,9 @@ def check_field(key: str, value: Any, *, path: Path) -> Any:
     """
     wanted = FIELDS.get(key)
     if wanted is None:
-        raise Failure(f"{path}: unknown field {key!r}", hint=f"known: {', '.join(FIELDS)}", code=ExitCode.USAGE)
+        raise Failure(
+            f"{path}: unknown field {key!r}", hint=f"known: {', '.join(FIELDS)}", code=ExitCode.USAGE
+        )
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, wanted):

@@ -28,7 +28,9 @@ def batch(
     atomic: Annotated[bool, typer.Option("--atomic", help="All or nothing (at most 100 operations)")] = False,
     idempotency_key: Annotated[
         str | None,
-        typer.Option("--idempotency-key", metavar="KEY", help="Makes repeating the batch harmless; needs --atomic"),
+        typer.Option(
+            "--idempotency-key", metavar="KEY", help="Makes repeating the batch harmless; needs --atomic"
+        ),
     ] = None,
 ) -> None:
     """Run operations from a file: CREATE_INSTANCE, APPLY_EVENT, DELETE_INSTANCE.
@@ -44,7 +46,9 @@ def batch(
             code=ExitCode.USAGE,
         )
     if idempotency_key is not None and not atomic and len(operations) > OPERATIONS_MAX:
-        raise Failure("a key covers one request; without --atomic this file needs several", code=ExitCode.USAGE)
+        raise Failure(
+            "a key covers one request; without --atomic this file needs several", code=ExitCode.USAGE
+        )
     mode = "atomic" if atomic else "best_effort"
     results: list[dict[str, Any]] = []
     with cli.client() as client:
@@ -54,7 +58,9 @@ def batch(
             results.extend(client.call("BATCH", params)["results"])
     failed = sum(result["status"] != "ok" for result in results)
     rows = [_row(index, *pair) for index, pair in enumerate(zip(operations, results, strict=True))]
-    if not cli.output.rows(rows, ["index", "op", "target", "status", "outcome"], raw={"results": results}, own_lines=True):
+    if not cli.output.rows(
+        rows, ["index", "op", "target", "status", "outcome"], raw={"results": results}, own_lines=True
+    ):
         for row in rows:
             good = row["status"] == "ok"
             status = cli.output.styled("ok   ", "green") if good else cli.output.styled("error", "red")

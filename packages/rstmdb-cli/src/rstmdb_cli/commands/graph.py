@@ -15,7 +15,7 @@ from rstmdb_cli.failures import Failure
 from rstmdb_cli.output import Output
 
 if TYPE_CHECKING:
-    from rstmdb_client import Client
+    from rstmdb_cli.connection import Connection
 
 U32_MAX = 4_294_967_295
 
@@ -33,24 +33,33 @@ def graph(
     ctx: typer.Context,
     machine: Annotated[
         str | None,
-        typer.Argument(metavar="[MACHINE]", help="Machine, or @FILE with a definition", autocompletion=machine_names),
+        typer.Argument(
+            metavar="[MACHINE]", help="Machine, or @FILE with a definition", autocompletion=machine_names
+        ),
     ] = None,
     version: Annotated[
-        int | None, typer.Option("--version", "-v", metavar="N", min=0, max=U32_MAX, help="Version [default: latest]")
+        int | None,
+        typer.Option("--version", "-v", metavar="N", min=0, max=U32_MAX, help="Version [default: latest]"),
     ] = None,
     instance: Annotated[
         str | None,
-        typer.Option("--instance", "-i", metavar="ID", help="Mark where this instance is", autocompletion=instance_ids),
+        typer.Option(
+            "--instance", "-i", metavar="ID", help="Mark where this instance is", autocompletion=instance_ids
+        ),
     ] = None,
     drawing: Annotated[Drawing, typer.Option("--format", "-f", help="How to draw")] = Drawing.TEXT,
-    file: Annotated[str | None, typer.Option("--file", metavar="PATH", help="Write the drawing there")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="PATH", help="Write the drawing there")
+    ] = None,
 ) -> None:
     """Draw a machine. With --instance alone: the instance's machine, its state marked.
 
     A definition file (@order.json) is drawn without a server.
     """
     cli: Invocation = ctx.obj
-    drawn = render(find(cli, machine, version=version, instance=instance), drawing, cli.output, marked=instance)
+    drawn = render(
+        find(cli, machine, version=version, instance=instance), drawing, cli.output, marked=instance
+    )
     if file is None:
         cli.output.line(drawn)
         return
@@ -96,7 +105,9 @@ def find(cli: Invocation, machine: str | None, *, version: int | None, instance:
         if instance is not None:
             found: dict[str, Any] = client.call("GET_INSTANCE", {"instance_id": instance})
             if machine not in (None, found["machine"]):
-                raise Failure(f"{instance} is an instance of {found['machine']}, not of {machine}", code=ExitCode.USAGE)
+                raise Failure(
+                    f"{instance} is an instance of {found['machine']}, not of {machine}", code=ExitCode.USAGE
+                )
             machine = found["machine"]
             version = found["version"] if version is None else version
             current = found["state"]
@@ -123,7 +134,7 @@ def graph_of_file(argument: str) -> Graph:
         ) from None
 
 
-def latest_version(client: "Client", machine: str) -> int:
+def latest_version(client: "Connection", machine: str) -> int:
     """Return a machine's highest version.
 
     Raises:

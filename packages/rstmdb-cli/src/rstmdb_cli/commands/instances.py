@@ -11,7 +11,7 @@ from rstmdb_cli.documents import parse_object
 from rstmdb_cli.output import Format, human_bytes, pretty, time_text
 
 if TYPE_CHECKING:
-    from rstmdb_client import Client
+    from rstmdb_cli.connection import Connection
 
 U32_MAX = 4_294_967_295
 OFFSET_MAX = 2**53 - 1
@@ -27,15 +27,21 @@ def create_instance(
         str, typer.Option("--machine", "-m", metavar="NAME", help="Machine", autocompletion=machine_names)
     ],
     version: Annotated[
-        int, typer.Option("--version", "-V", "--machine-version", metavar="N", min=0, max=U32_MAX, help="Its version")
+        int,
+        typer.Option(
+            "--version", "-V", "--machine-version", metavar="N", min=0, max=U32_MAX, help="Its version"
+        ),
     ],
     instance_id: Annotated[
-        str | None, typer.Option("--id", "-i", metavar="ID", help="Instance id [default: the server makes one]")
+        str | None,
+        typer.Option("--id", "-i", metavar="ID", help="Instance id [default: the server makes one]"),
     ] = None,
     context: Annotated[
         str | None, typer.Option("--ctx", "-c", metavar="JSON", help="Initial context: JSON, @FILE or @-")
     ] = None,
-    idempotency_key: Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help=_KEY_HELP)] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option("--idempotency-key", metavar="KEY", help=_KEY_HELP)
+    ] = None,
 ) -> None:
     """Create an instance of a machine, in its initial state."""
     cli: Invocation = ctx.obj
@@ -79,13 +85,17 @@ def list_instances(
     ctx: typer.Context,
     machine: Annotated[
         str | None,
-        typer.Option("--machine", "-m", metavar="NAME", help="Only this machine", autocompletion=machine_names),
+        typer.Option(
+            "--machine", "-m", metavar="NAME", help="Only this machine", autocompletion=machine_names
+        ),
     ] = None,
     state: Annotated[
         str | None,
         typer.Option("--state", metavar="STATE", help="Only in this state", autocompletion=state_names),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-l", metavar="N", min=0, max=U32_MAX, help="At most N")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", "-l", metavar="N", min=0, max=U32_MAX, help="At most N")
+    ] = 100,
     offset: Annotated[
         int | None, typer.Option("--offset", metavar="N", min=0, max=U32_MAX, help="Skip N (slow far inside)")
     ] = None,
@@ -99,7 +109,9 @@ def list_instances(
     On a terminal a table; in a pipe one JSON object a line.
     """
     cli: Invocation = ctx.obj
-    params = given(machine=machine, state=state, limit=PAGE if everything else limit, offset=offset, cursor=cursor)
+    params = given(
+        machine=machine, state=state, limit=PAGE if everything else limit, offset=offset, cursor=cursor
+    )
     columns = ["id", "machine", "version", "state", "last_wal_offset", "updated"]
     with cli.client() as client:
         if everything:
@@ -111,7 +123,9 @@ def list_instances(
     cli.output.rows(listed, columns, raw=page, empty="No instances")
     if page["has_more"]:
         following = f"--cursor {page['next_cursor']}" if page.get("next_cursor") else "--offset"
-        cli.output.note(f"{len(page['instances'])} of {page['total']} instances; go on with {following}, or --all")
+        cli.output.note(
+            f"{len(page['instances'])} of {page['total']} instances; go on with {following}, or --all"
+        )
 
 
 def apply_event(
@@ -119,21 +133,29 @@ def apply_event(
     instance: Annotated[
         str, typer.Option("--instance", "-i", metavar="ID", help="Instance", autocompletion=instance_ids)
     ],
-    event: Annotated[str, typer.Option("--event", "-e", metavar="EVENT", help="Event", autocompletion=event_names)],
+    event: Annotated[
+        str, typer.Option("--event", "-e", metavar="EVENT", help="Event", autocompletion=event_names)
+    ],
     payload: Annotated[
-        str | None, typer.Option("--payload", "-p", metavar="JSON", help="Merged into the context: JSON, @FILE or @-")
+        str | None,
+        typer.Option("--payload", "-p", metavar="JSON", help="Merged into the context: JSON, @FILE or @-"),
     ] = None,
     expected_state: Annotated[
-        str | None, typer.Option("--expected-state", metavar="STATE", help="Refuse unless the instance is in it")
+        str | None,
+        typer.Option("--expected-state", metavar="STATE", help="Refuse unless the instance is in it"),
     ] = None,
     expected_wal_offset: Annotated[
         int | None,
-        typer.Option("--expected-wal-offset", metavar="N", min=0, max=OFFSET_MAX, help="Refuse if it has changed since"),
+        typer.Option(
+            "--expected-wal-offset", metavar="N", min=0, max=OFFSET_MAX, help="Refuse if it has changed since"
+        ),
     ] = None,
     event_id: Annotated[
         str | None, typer.Option("--event-id", metavar="ID", help="An id of your own, kept with the instance")
     ] = None,
-    idempotency_key: Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help=_KEY_HELP)] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option("--idempotency-key", metavar="KEY", help=_KEY_HELP)
+    ] = None,
 ) -> None:
     """Apply an event to an instance."""
     cli: Invocation = ctx.obj
@@ -146,7 +168,7 @@ def apply_event(
         event_id=event_id,
         idempotency_key=idempotency_key,
     )
-    with cli.client() as client:
+    with cli.client(subject=instance) as client:
         result: dict[str, Any] = client.call("APPLY_EVENT", params)
     if not cli.output.document(result):
         cli.output.success(
@@ -161,7 +183,9 @@ def apply_event(
 def delete_instance(
     ctx: typer.Context,
     instance_id: Annotated[str, typer.Argument(metavar="ID", help="Instance", autocompletion=instance_ids)],
-    idempotency_key: Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help=_KEY_HELP)] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option("--idempotency-key", metavar="KEY", help=_KEY_HELP)
+    ] = None,
 ) -> None:
     """Delete an instance. Deleting it twice is no error."""
     cli: Invocation = ctx.obj
@@ -196,7 +220,7 @@ def given(**params: Any) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def pages(client: "Client", params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def pages(client: "Connection", params: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Read LIST_INSTANCES page by page: by cursor, or by offset from a server without cursors."""
     asked = dict(params)
     while True:

@@ -7,19 +7,23 @@ import typer
 from rstmdb_cli.completing import machine_names
 from rstmdb_cli.context import Invocation
 from rstmdb_cli.documents import parse_object
+from rstmdb_cli.failures import Failure
 from rstmdb_cli.output import Format, pretty
 
 if TYPE_CHECKING:
-    from rstmdb_client import Client
+    from rstmdb_cli.connection import Connection
 
 U32_MAX = 4_294_967_295
 
 
 def put_machine(
     ctx: typer.Context,
-    name: Annotated[str, typer.Option("--name", "-n", metavar="NAME", help="Machine", autocompletion=machine_names)],
+    name: Annotated[
+        str, typer.Option("--name", "-n", metavar="NAME", help="Machine", autocompletion=machine_names)
+    ],
     version: Annotated[
-        int, typer.Option("--version", "-v", metavar="N", min=0, max=U32_MAX, help="Version of the definition")
+        int,
+        typer.Option("--version", "-v", metavar="N", min=0, max=U32_MAX, help="Version of the definition"),
     ],
     definition: Annotated[
         str, typer.Argument(metavar="DEFINITION", help="JSON, @FILE, or @- for standard input")
@@ -28,10 +32,15 @@ def put_machine(
     """Register a machine definition. The same definition again is no error; another one under the same version is."""
     cli: Invocation = ctx.obj
     document = parse_object(definition, name="the definition")
-    with cli.client() as client:
-        result: dict[str, Any] = client.call(
-            "PUT_MACHINE", {"machine": name, "version": version, "definition": document}
-        )
+    try:
+        with cli.client() as client:
+            result: dict[str, Any] = client.call(
+                "PUT_MACHINE", {"machine": name, "version": version, "definition": document}
+            )
+    except Failure as failure:
+        if failure.details.get("faults"):
+            failure.hint = "\n".join(fault_lines(document, failure.details["faults"]))
+        raise
     if not cli.output.document(result):
         did = "Created" if result["created"] else "Already exists"
         cli.output.success(
@@ -41,7 +50,9 @@ def put_machine(
 
 def get_machine(
     ctx: typer.Context,
-    name: Annotated[str, typer.Option("--name", "-n", metavar="NAME", help="Machine", autocompletion=machine_names)],
+    name: Annotated[
+        str, typer.Option("--name", "-n", metavar="NAME", help="Machine", autocompletion=machine_names)
+    ],
     version: Annotated[int, typer.Option("--version", "-v", metavar="N", min=0, max=U32_MAX, help="Version")],
 ) -> None:
     """Show a machine definition."""
@@ -74,7 +85,7 @@ def list_machines(ctx: typer.Context) -> None:
     cli.output.line("" if rows else "No machines registered")
 
 
-def machine_row(client: "Client", item: dict[str, Any]) -> dict[str, Any]:
+def machine_row(client: "Connection", item: dict[str, Any]) -> dict[str, Any]:
     """Return a machine with the figures of its latest version, which costs one GET_MACHINE."""
     from rstmdb_client.errors import ServerError
 
@@ -97,3 +108,33 @@ def machine_line(row: dict[str, Any]) -> str:
     if "latest" not in row:
         return f"  {row['machine']} [versions: {row['versions']}]"
     return f"  {row['machine']} v{row['latest']} ({row['states']} states, {row['transitions']} transitions)"
+
+
+def fault_lines(definition: dict[str, Any], faults: list[dict[str, Any]]) -> list[str]:
+    """Return what is wrong with a definition, a caret under the place in a guard.
+
+    Args:
+        definition: The definition that was sent.
+        faults: `{"path", "message", "position"?}`, as the server describes them.
+    """
+    lines = ["this is wrong in the definition (`rstmdb-cli lint FILE` checks one without a server):"]
+    for fault in faults:
+        lines.append(f"  {fault['path'] or 'definition'}: {fault['message']}")
+        position = fault.get("position")
+        guard = value_at(definition, fault["path"])
+        if isinstance(position, int) and isinstance(guard, str):
+            lines += [f"    {guard}", f"    {' ' * position}^"]
+    return lines
+
+
+def value_at(document: Any, path: str) -> Any:
+    """Return what a path such as `transitions[2].guard` leads to, or None."""
+    for step in path.replace("[", ".[").split("."):
+        try:
+            if step.startswith("["):
+                document = document[int(step[1:-1])]
+            elif step:
+                document = document[step]
+        except (LookupError, TypeError, ValueError):
+            return None
+    return document

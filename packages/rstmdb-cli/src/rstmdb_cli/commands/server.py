@@ -43,7 +43,7 @@ def hash_token(
     import hashlib
 
     cli: Invocation = ctx.obj
-    if token == "-":  # noqa: S105 - the name of standard input
+    if token == "-":
         from rstmdb_cli.documents import read_file
 
         token = read_file("-").strip("\r\n")
@@ -80,7 +80,9 @@ def flush_all(
 def backup(
     ctx: typer.Context,
     output: Annotated[str, typer.Option("--output", "-o", metavar="PATH", help="Accepted, not used")] = "-",
-    compression: Annotated[str, typer.Option("--compression", metavar="gzip|none", help="Accepted, not used")] = "gzip",
+    compression: Annotated[
+        str, typer.Option("--compression", metavar="gzip|none", help="Accepted, not used")
+    ] = "gzip",
 ) -> None:
     """Say how a server is backed up: with the server's own command, on its machine."""
     raise Failure(
@@ -110,4 +112,6 @@ def show_version(cli: Invocation) -> None:
     except Failure as failure:
         cli.output.note(f"server {cli.settings.place}: {failure.message}")
         return
-    cli.output.line(f"{result.get('server_name', 'server')} {result.get('server_version', '?')} at {cli.settings.place}")
+    cli.output.line(
+        f"{result.get('server_name', 'server')} {result.get('server_version', '?')} at {cli.settings.place}"
+    )

@@ -11,7 +11,7 @@ from rstmdb_cli.context import Invocation
 from rstmdb_cli.output import Output, human_bytes
 
 if TYPE_CHECKING:
-    from rstmdb_client import Client
+    from rstmdb_cli.connection import Connection
 
 U64_MAX = 2**64 - 1
 _INDENT = " " * 9
@@ -22,18 +22,34 @@ def wal_read(
     start: Annotated[
         int, typer.Option("--from", "-f", metavar="OFFSET", min=0, max=U64_MAX, help="Where to begin")
     ] = 0,
-    limit: Annotated[int | None, typer.Option("--limit", "-l", metavar="N", min=0, help="At most N records")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-l", metavar="N", min=0, help="At most N records")
+    ] = None,
     instance: Annotated[
         str | None,
-        typer.Option("--instance", metavar="ID", help="Only this instance's records", autocompletion=instance_ids),
+        typer.Option(
+            "--instance", metavar="ID", help="Only this instance's records", autocompletion=instance_ids
+        ),
     ] = None,
 ) -> None:
     """Read the log: what happened, in order."""
     cli: Invocation = ctx.obj
     with cli.client() as client:
-        page: dict[str, Any] = client.call("WAL_READ", given(from_offset=start, limit=limit, instance_id=instance))
+        page: dict[str, Any] = client.call(
+            "WAL_READ", given(from_offset=start, limit=limit, instance_id=instance)
+        )
     records = page["records"]
-    columns = ["sequence", "offset", "type", "instance_id", "machine", "version", "event", "from_state", "to_state"]
+    columns = [
+        "sequence",
+        "offset",
+        "type",
+        "instance_id",
+        "machine",
+        "version",
+        "event",
+        "from_state",
+        "to_state",
+    ]
     if cli.output.rows(map(_flat, records), columns, raw=page, own_lines=True, empty="No WAL entries"):
         return
     if not records:
@@ -110,7 +126,9 @@ def compact(
         )
 
 
-def log_records(client: "Client", *, start: int = 0, instance_id: str | None = None) -> Iterator[dict[str, Any]]:
+def log_records(
+    client: "Connection", *, start: int = 0, instance_id: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the log's records from an offset to its end, page by page."""
     while True:
         params = given(from_offset=start, limit=1000, instance_id=instance_id)

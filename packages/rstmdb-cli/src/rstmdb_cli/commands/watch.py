@@ -1,8 +1,8 @@
 """`watch-instance`, `watch-all`, `unwatch`.
 
-    standard output   one compact JSON object an event: type, subscription_id, instance_id, machine, version, wal_offset,
-                      from_state, to_state, event, payload (unless null), ctx (unless absent); handed on at once
-    standard error    what is watched, how to stop, lost and regained connections
+standard output   one compact JSON object an event: type, subscription_id, instance_id, machine, version, wal_offset,
+from_state, to_state, event, payload (unless null), ctx (unless absent); handed on at once
+standard error    what is watched, how to stop, lost and regained connections
 """
 
 import os
@@ -30,11 +30,16 @@ _NoCtx = Annotated[bool, typer.Option("--no-ctx", help="Leave the context out of
 _FromOffset = Annotated[
     int | None,
     typer.Option(
-        "--from-offset", metavar="N", min=0, max=OFFSET_MAX, help="Replay from this offset on; 0 is the oldest kept"
+        "--from-offset",
+        metavar="N",
+        min=0,
+        max=OFFSET_MAX,
+        help="Replay from this offset on; 0 is the oldest kept",
     ),
 ]
 _ResumeFile = Annotated[
-    str | None, typer.Option("--resume-file", metavar="PATH", help="Go on where the last watch with this file ended")
+    str | None,
+    typer.Option("--resume-file", metavar="PATH", help="Go on where the last watch with this file ended"),
 ]
 _Until = Annotated[
     str | None,
@@ -83,13 +88,17 @@ def watch_all(
     ctx: typer.Context,
     machines: Annotated[
         str | None,
-        typer.Option("--machines", metavar="NAMES", help="Only these (comma list)", autocompletion=machine_names),
+        typer.Option(
+            "--machines", metavar="NAMES", help="Only these (comma list)", autocompletion=machine_names
+        ),
     ] = None,
     from_states: Annotated[
-        str | None, typer.Option("--from-states", metavar="STATES", help="Only out of these", autocompletion=state_names)
+        str | None,
+        typer.Option("--from-states", metavar="STATES", help="Only out of these", autocompletion=state_names),
     ] = None,
     to_states: Annotated[
-        str | None, typer.Option("--to-states", metavar="STATES", help="Only into these", autocompletion=state_names)
+        str | None,
+        typer.Option("--to-states", metavar="STATES", help="Only into these", autocompletion=state_names),
     ] = None,
     events: Annotated[str | None, typer.Option("--events", metavar="EVENTS", help="Only these")] = None,
     no_ctx: _NoCtx = False,
@@ -115,7 +124,9 @@ def watch_all(
     }
     with cli.client() as client, client.watch_all(**arguments) as watch:
         header = watch.header
-        cli.output.note(f"Watching all events (sub_id: {header.subscription_id}, wal_offset: {header.wal_offset})")
+        cli.output.note(
+            f"Watching all events (sub_id: {header.subscription_id}, wal_offset: {header.wal_offset})"
+        )
         stream.follow(watch, subscribed_at=(header.wal_offset or 1) - 1)
 
 
@@ -167,7 +178,9 @@ class Stream:
         if until is not None and until.startswith("offset:"):
             number = until.removeprefix("offset:")
             if not (number.isascii() and number.isdigit()):
-                raise Failure(f"invalid value {until!r} for --until: offset:N wants a number", code=ExitCode.USAGE)
+                raise Failure(
+                    f"invalid value {until!r} for --until: offset:N wants a number", code=ExitCode.USAGE
+                )
             self.until_offset = int(number)
         else:
             self.until_state = until
@@ -257,7 +270,9 @@ class Stream:
             "RSTMDB_OFFSET": str(fields["wal_offset"]),
         }
         try:
-            ended = subprocess.run(self.command, input=compact(fields).encode() + b"\n", env=environment, check=False)
+            ended = subprocess.run(
+                self.command, input=compact(fields).encode() + b"\n", env=environment, check=False
+            )
         except OSError as error:
             raise Failure(f"cannot run {self.command[0]}: {error.strerror}", code=ExitCode.USAGE) from None
         if ended.returncode != 0:

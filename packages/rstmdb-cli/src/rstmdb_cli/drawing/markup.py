@@ -6,11 +6,22 @@ from rstmdb_cli.drawing.model import Graph
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _MERMAID_WORDS = frozenset(
-    ["state", "note", "end", "class", "classDef", "default", "direction", "as", "style", "click", "hide", "scale"]
+    [
+        "state",
+        "note",
+        "end",
+        "class",
+        "classDef",
+        "default",
+        "direction",
+        "as",
+        "style",
+        "click",
+        "hide",
+        "scale",
+    ]
 )
-_MERMAID_ENTITIES = {
-    letter: f"#{ord(letter)};" for letter in "#;:\"<>&[]{}|`\\\n\r"
-}
+_MERMAID_ENTITIES = {letter: f"#{ord(letter)};" for letter in '#;:"<>&[]{}|`\\\n\r'}
 
 
 def mermaid(graph: Graph) -> str:
@@ -23,13 +34,21 @@ def mermaid(graph: Graph) -> str:
         if name != state and name in names:  # a state may really be called s3
             names[state] = f"alias_{index}"
     lines = ["---", f"title: {_mermaid_text(graph.title)}", "---", "stateDiagram-v2"]
-    lines += [f'    state "{_mermaid_text(state)}" as {name}' for state, name in names.items() if name != state]
+    lines += [
+        f'    state "{_mermaid_text(state)}" as {name}' for state, name in names.items() if name != state
+    ]
     lines.append(f"    [*] --> {names[graph.initial]}")
     for edge in graph.edges:
-        lines += [f"    {names[edge.source]} --> {names[edge.target]}: {_mermaid_text(label)}" for label in edge.labels]
+        lines += [
+            f"    {names[edge.source]} --> {names[edge.target]}: {_mermaid_text(label)}"
+            for label in edge.labels
+        ]
     lines += [f"    {names[state]} --> [*]" for state in graph.states if state in graph.final]
     if graph.current in names:
-        lines += ["    classDef current fill:#1f7a4d,color:#ffffff", f"    class {names[graph.current]} current"]
+        lines += [
+            "    classDef current fill:#1f7a4d,color:#ffffff",
+            f"    class {names[graph.current]} current",
+        ]
     return "\n".join(lines)
 
 
@@ -56,7 +75,8 @@ def dot(graph: Graph) -> str:
     lines.append(f'    "__start" -> {_quoted(graph.initial)};')
     for edge in graph.edges:
         lines += [
-            f"    {_quoted(edge.source)} -> {_quoted(edge.target)} [label={_quoted(label)}];" for label in edge.labels
+            f"    {_quoted(edge.source)} -> {_quoted(edge.target)} [label={_quoted(label)}];"
+            for label in edge.labels
         ]
     return "\n".join([*lines, "}"])
 

@@ -32,7 +32,10 @@ def svg(graph: Graph) -> str:
     parts += [_path(path) for path in picture.paths]
     parts += [_loop(loop) for loop in picture.loops]
     parts += [_start(picture, graph.initial)]
-    parts += [_state(box, final=box.state in graph.final, current=box.state == graph.current) for box in picture.boxes]
+    parts += [
+        _state(box, final=box.state in graph.final, current=box.state == graph.current)
+        for box in picture.boxes
+    ]
     parts += [_labels(path.edge.labels, path.label_at) for path in picture.paths]
     return "\n".join([*parts, "</svg>"])
 
@@ -74,9 +77,7 @@ def _path(path: EdgePath) -> str:
     before = first
     for point in rest:
         bend = (point.y - before.y) / 2
-        drawn += (
-            f"C{_n(before.x)} {_n(before.y + bend)} {_n(point.x)} {_n(point.y - bend)} {_n(point.x)} {_n(point.y)}"
-        )
+        drawn += f"C{_n(before.x)} {_n(before.y + bend)} {_n(point.x)} {_n(point.y - bend)} {_n(point.x)} {_n(point.y)}"
         before = point
     return f'<path class="edge" d="{drawn}" marker-end="url(#arrow)"/>'
 

@@ -1,0 +1,22 @@
+"""`repl`: the interactive prompt."""
+
+import typer
+
+from rstmdb_cli.context import Invocation
+
+
+def repl(ctx: typer.Context) -> None:
+    """Start the interactive prompt: completion, history, multi-line JSON, live events. The same as no command."""
+    start(ctx.obj)
+
+
+def start(cli: Invocation) -> None:
+    """Run the prompt until the person leaves.
+
+    Raises:
+        Failure: There is no server.
+    """
+    from rstmdb_cli.app import build
+    from rstmdb_cli.repl.session import Session
+
+    Session(cli, build()).run()
