@@ -83,7 +83,7 @@ function showFigures(status) {
   tile("events a second", rate(status.watches.events_sent, earlier.watches.events_sent, seconds));
   tile("slowest watcher behind", number(status.watches.lag_max));
   tile("offset", number(status.log.durable_offset));
-  tile("log", bytes(status.log.bytes) + " in " + number(status.log.segments));
+  tile("log", bytes(status.log.bytes) + " in " + number(status.log.segments) + (status.log.segments === 1 ? " segment" : " segments"));
   tile("newest snapshot", status.snapshot
     ? duration(Math.max(0, (status.time_ms - status.snapshot.created_at) / 1000)) + " ago" : "none");
   tile("idempotency keys", number(status.idempotency.keys));
@@ -120,6 +120,8 @@ function showMachines(status) {
         element("div", undefined, { class: "diagram" }), element("div", undefined, { class: "counts" }));
       box.addEventListener("toggle", () => { if (box.open) drawVersion(box, Number(box.dataset.latest)); });
       place.append(box);
+      // A link such as /#order opens that machine; a single one is opened anyway.
+      box.open = all.length === 1 || decodeURIComponent(location.hash.slice(1)) === machine;
     }
     known.delete(machine);
     updateMachine(box, versions, counts.get(machine) || []);
