@@ -141,7 +141,7 @@ def test_derived_values() -> None:
         (b"12345", "params: expected an object, got an integer"),
         (b'{"machine":"m","version":1', "params: JSON ends too early, or half a surrogate pair"),
         (b'{"machine":"\xff","version":1}', "params: invalid UTF-8"),
-        (b'{"x":' + b"[" * 5000, "params: nested too deeply"),
+        (b'{"x":' + b"[" * 100_000, "params: nested too deeply"),
     ],
 )
 def test_messages_name_the_place(text: bytes, message: str) -> None:
