@@ -1,0 +1,1 @@
+"""Cases for every implementation of the guard language, as JSON data (`guards.json`)."""
