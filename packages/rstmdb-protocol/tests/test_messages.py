@@ -74,6 +74,17 @@ def test_refusals(
     assert response.error.details == details
 
 
+@pytest.mark.parametrize("code", ErrorCode)
+def test_retryable_is_what_the_code_says_unless_told(code: ErrorCode) -> None:
+    def sent(retryable: bool | None) -> bool:
+        response = decode_message(encode_error("1", code, "why", retryable=retryable))
+        assert isinstance(response, Response)
+        assert response.error is not None
+        return response.error.retryable
+
+    assert [sent(None), sent(False), sent(True)] == [code in RETRYABLE, False, True]
+
+
 @pytest.mark.parametrize("ctx", [b"", b'{"a":1}'])
 @pytest.mark.parametrize("payload", [b"", b'{"b":2}'])
 def test_events(payload: bytes, ctx: bytes) -> None:
