@@ -15,10 +15,6 @@ class Result(Struct, gc=False, omit_defaults=True, frozen=True):
     """Base of all results."""
 
 
-class EmptyResult(Result, frozen=True, kw_only=True):
-    """A result without members that mean anything."""
-
-
 class HelloResult(Result, frozen=True, kw_only=True):
     """HELLO: what the two sides have agreed on."""
 
