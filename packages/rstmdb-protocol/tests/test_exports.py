@@ -56,3 +56,11 @@ def test_everything_exported_exists_and_is_defined_in_a_module() -> None:
 def test_the_package_shows_nothing_else() -> None:
     shown = {name for name, value in vars(rstmdb_protocol).items() if not isinstance(value, ModuleType)}
     assert {name for name in shown if not name.startswith("_")} == set(rstmdb_protocol.__all__)
+
+
+def test_operations_shows_every_parameter_and_result_struct() -> None:
+    operations = importlib.import_module("rstmdb_protocol.operations")
+    structs = set()
+    for name in ("parameters", "results"):
+        structs |= public_names(importlib.import_module(f"rstmdb_protocol.{name}"))
+    assert structs <= set(operations.__all__) <= set(rstmdb_protocol.__all__)
