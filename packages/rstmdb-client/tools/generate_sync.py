@@ -29,7 +29,7 @@ FILES = {
         f"src/rstmdb_client/_async/{name}.py": f"src/rstmdb_client/_sync/{name}.py"
         for name in ("greeting", "channel", "watch", "batch", "client", "pool")
     },
-    "tests/behaviour/async_cases.py": "tests/behaviour/sync_cases.py",
+    **{f"tests/behaviour/async_{name}.py": f"tests/behaviour/sync_{name}.py" for name in ("cases", "faults")},
 }
 
 NAMES = {

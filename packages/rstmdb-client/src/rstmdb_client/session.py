@@ -47,9 +47,20 @@ class Session(Generic[T]):
         durable_keys: the server keeps idempotency keys durably.
         server: name and version, as the server says.
         error: why the peer cannot be trusted any more, or None.
+        messages: how many whole messages have arrived: a peer that sends half of one may have stalled.
     """
 
-    __slots__ = ("_decoder", "_pending", "_sent", "durable_keys", "error", "events", "features", "server")
+    __slots__ = (
+        "_decoder",
+        "_pending",
+        "_sent",
+        "durable_keys",
+        "error",
+        "events",
+        "features",
+        "messages",
+        "server",
+    )
 
     def __init__(self) -> None:
         self._decoder = MessageDecoder()
@@ -60,6 +71,7 @@ class Session(Generic[T]):
         self.server = ""
         self.error: ProtocolViolation | None = None
         self.events: list[Event | End] = []
+        self.messages = 0
 
     @property
     def pending(self) -> int:
@@ -127,7 +139,9 @@ class Session(Generic[T]):
         if self.error is not None:
             return answers
         decoder = self._decoder
-        for payload, _ in decoder.feed(data):
+        payloads = decoder.feed(data)
+        self.messages += len(payloads)
+        for payload, _ in payloads:
             try:
                 message = decode_message(payload)
             except MessageError as error:

@@ -5,8 +5,8 @@ open() -> READY --exchange() in order--> READY
              any time-out while sending, cancellation half-way, nonsense, end of stream --> broken for ever
 ```
 
-A time-out while *waiting* breaks nothing: the late answer is dropped when it comes. But if not one byte came
-since the request left, the peer is taken for stalled, and the connection is given up.
+A time-out while *waiting* breaks nothing: the late answer is dropped when it comes. But if not one whole
+message came since the request left, the peer is taken for stalled, and the connection is given up.
 """
 
 from collections import deque
@@ -100,14 +100,14 @@ class AsyncChannel:
             raise AttemptFailed(sent=False, timed_out=True)
         box: list[Outcome] = []
         request_id, data = self.session.request(call, box)
-        heard = False
+        heard = self.session.messages
         try:
             await self._send(data, deadline)
             while not box:
-                heard = await self._read(deadline) or heard
+                await self._read(deadline)
         except TimeoutError as error:
             self.session.abandon(request_id)
-            if not heard:
+            if self.session.messages == heard:
                 await self._lose(ConnectionFailed(f"{self.endpoint}: the server did not answer in time"))
             raise AttemptFailed(sent=True, timed_out=True, cause=error) from None
         except (ConnectionFailed, ProtocolViolation) as error:
@@ -150,7 +150,7 @@ class AsyncChannel:
             await self._lose(ConnectionFailed(f"{self.endpoint}: the server stopped reading"))
             raise
 
-    async def _read(self, deadline: float | None) -> bool:
+    async def _read(self, deadline: float | None) -> None:
         data = await self._stream.receive(deadline)
         if not data:
             raise ConnectionFailed(f"{self.endpoint}: the server closed the connection")
@@ -161,7 +161,6 @@ class AsyncChannel:
             self.session.events.clear()
         if self.session.error is not None:
             raise self.session.error
-        return True
 
     async def _lose(self, error: ConnectionFailed | ProtocolViolation) -> None:
         announced = self._ready and self.lost is None

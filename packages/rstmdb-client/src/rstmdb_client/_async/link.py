@@ -8,8 +8,8 @@ open() -> GREETING -> READY --exchange() from any task, at any time--> READY
 ```
 
 A task that is cancelled or runs out of time only forgets its request: what was written stays whole, and the
-late answer is dropped. One timer a connection watches all deadlines. When a deadline passes and nothing has
-arrived since that request was sent, the peer is taken for stalled and the connection is given up.
+late answer is dropped. One timer a connection watches all deadlines. When a deadline passes and no whole
+message has arrived since that request was sent, the peer is taken for stalled and the connection is given up.
 """
 
 from typing import Any
@@ -158,8 +158,10 @@ class AsyncLink:
 
     def bytes_received(self, data: bytes) -> None:
         """Hand out the answers that arrived."""
-        self._heard_at = monotonic()
+        before = self.session.messages
         answers = self.session.receive(data)
+        if self.session.messages != before:
+            self._heard_at = monotonic()
         # With more than one answer at a time there are several callers: let their requests gather.
         self._alone = len(answers) < 2
         pop = self._pending.pop
