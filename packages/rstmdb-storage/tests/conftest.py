@@ -151,7 +151,7 @@ def wal(tmp_path: Any) -> str:
 
 @pytest.fixture
 def open_log(fs: FaultyFileSystem, wal: str) -> Iterator[Callable[..., EmbeddedLog]]:
-    """Open the log in `wal` with small segments; what a test leaves open is let go like in a killed process."""
+    """Open the log in `wal` with small segments; what stays open ends like in a killed process."""
     opened: list[EmbeddedLog] = []
 
     def open_(*, snapshot_sequence: int = 0, first_sequence: int = 1, **settings: Any) -> EmbeddedLog:

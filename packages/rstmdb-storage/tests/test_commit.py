@@ -25,8 +25,8 @@ def test_every_spelling_is_read(value: str, expected: FsyncPolicy) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "sometimes", "every_n", "every_n:", "every_n:x", "every_n:0", "every_ms:-1", {"every_n": "7"}, {"every_n": 0},
-     {"every_n": True}, {"never": 1}, {"every_n": 1, "every_ms": 2}, {}, 7, None],
+    ["", "sometimes", "every_n", "every_n:", "every_n:x", "every_n:0", "every_ms:-1", {"every_n": "7"},
+     {"every_n": 0}, {"every_n": True}, {"never": 1}, {"every_n": 1, "every_ms": 2}, {}, 7, None],
 )  # fmt: skip
 def test_everything_else_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="every_"):

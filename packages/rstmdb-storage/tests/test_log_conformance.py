@@ -267,8 +267,8 @@ class EmbeddedHarness:
 
     def break_storage(self) -> None:
         assert self._log is not None
-        self._log._file = FailingFile(self._log._file)  # type: ignore[assignment]
-        self._log._file.broken = True  # type: ignore[attr-defined]
+        self._log._file = FailingFile(self._log._file)
+        self._log._file.broken = True
 
 
 class RelaxedHarness(EmbeddedHarness):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,7 +136,7 @@ def test_each_missing_sector_looks_torn(body: bytes, at: int) -> None:
     data = group([(body, 1)])
     position = 128 + 8 * at
     edges = [0, *range(SECTOR_BYTES - position % SECTOR_BYTES, len(data), SECTOR_BYTES), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         holed = data[:start] + bytes(end - start) + data[end:]
         shape, _ = shape_at(holed, 0, position)
         assert shape in (Shape.BLANK, Shape.PARTIAL, Shape.HOLED)

@@ -22,8 +22,8 @@ class LogConfig:
         fsync: When commits end with a sync.
         reserve_bytes: Kept aside, so that a snapshot and a compaction can run on a full disk.
         idle_seconds: After a rest of this long a mark is written, which proves what is before it.
-        fill: Whether the next segment is written full of zeros when it is prepared off the loop, rather than
-            only reserved (see `docs/decisions/0003-preallocation.md`).
+        fill: Whether the first segment, and each next one that is prepared off the loop, is written full of
+            zeros rather than only reserved (see `docs/decisions/0003-preallocation.md`).
     """
 
     segment_bytes: int = 64 << 20

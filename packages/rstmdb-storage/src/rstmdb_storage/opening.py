@@ -167,7 +167,8 @@ def _add_segment(
     time_ms: int,
 ) -> tuple[File, int]:
     """Begin the epoch with a segment of its own."""
-    space.require_at_open(config.segment_bytes)
+    # A new log has the time to fill its first segment; an old one has clients that wait for it.
+    space.require_at_open(config.segment_bytes, fill=not found.segments)
     prepared = space.take()
     last = found.segments[-1] if found.segments else None
     header = SegmentHeader(

@@ -93,6 +93,8 @@ class SegmentReader:
             return records
         if from_sequence != self._next or self._segment is None:
             self._seek(from_sequence, segments)
+        # Should this raise, the next read has to look for its place anew.
+        self._next = -1
         active = segments[-1].header.number
         while True:
             segment = self._segment

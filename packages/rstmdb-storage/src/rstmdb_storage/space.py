@@ -75,15 +75,19 @@ class SegmentSpace:
             raise
         self.disk_full = False
 
-    def require_at_open(self, size: int) -> None:
+    def require_at_open(self, size: int, *, fill: bool) -> None:
         """See to it that a restart gets a segment: a small one will do, and the reserve may go for it.
+
+        Args:
+            size: The bytes it should have.
+            fill: Whether to write it full of zeros, if the settings want that.
 
         Raises:
             DiskFull: Not even so.
         """
         for attempt in (size, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MIN):
             try:
-                self._grow(attempt)
+                self._grow(attempt, fill=fill and self._config.fill and attempt == size)
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
@@ -183,14 +187,14 @@ class SegmentSpace:
             self._drop(self.prepared)
             self.prepared = None
 
-    def _grow(self, size: int) -> None:
+    def _grow(self, size: int, *, fill: bool = False) -> None:
         """Create the next segment, or extend it."""
         prepared = self.prepared
         if prepared is not None:
             prepared.file.preallocate(size)
             prepared.size = size
             return
-        job = Preparation(self._fs, self._next_path(), size, fill=False)
+        job = Preparation(self._fs, self._next_path(), size, fill=fill)
         job.run()
         if job.error is not None:
             raise job.error

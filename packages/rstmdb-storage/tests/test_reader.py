@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rstmdb_storage import CorruptionError, EmbeddedLog, LogClosed, LogConfig, SequenceTrimmed
+from rstmdb_storage.reader import WINDOW_BYTES
+from rstmdb_storage.record import take_frames
+from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, segment_name
+
+
+def test_a_reader_that_goes_on_reads_only_what_is_new(open_log: Any, commit: Any, fs: Any) -> None:
+    log = open_log(segment_bytes=1 << 20)
+    reader = log.reader()
+    commit(log, *[b"x" * 1000] * 100)
+    assert len(reader.read(1)) == 100
+    for sequence in range(101, 110):
+        commit(log, b"y" * 40)
+        fs.reads.clear()
+        assert [record.first_sequence for record in reader.read(sequence)] == [sequence]
+        ((_, size, _),) = fs.reads
+        assert size < 200
+    fs.reads.clear()
+    assert reader.read(110) == []
+    assert fs.reads == []
+
+
+def test_no_read_asks_for_more_than_a_window(open_log: Any, commit: Any, fs: Any) -> None:
+    log = open_log(segment_bytes=16 << 20)
+    for _ in range(40):
+        commit(log, *[b"x" * 1000] * 100)
+    fs.reads.clear()
+    assert len(log.read(1)) == 4000
+    assert max(size for _, size, _ in fs.reads) <= WINDOW_BYTES
+    # A small page reads little, however large the segment is.
+    fs.reads.clear()
+    reader = log.reader()
+    assert len(reader.read(1, bytes_max=5000)) == 5
+    assert sum(size for _, size, _ in fs.reads) <= 256 * 1024
+    # A frame beyond the window is read whole, and nothing else is.
+    commit(log, b"y" * (3 * WINDOW_BYTES))
+    fs.reads.clear()
+    assert len(reader.read(4001)[0].body) == 3 * WINDOW_BYTES
+    assert max(size for _, size, _ in fs.reads) < 3 * WINDOW_BYTES + 200
+
+
+def test_positions_once_passed_are_found_again(open_log: Any, commit: Any, fs: Any) -> None:
+    log = open_log(segment_bytes=16 << 20)
+    for _ in range(100):
+        commit(log, *[b"x" * 1000] * 30)
+
+    def cost(log: EmbeddedLog, sequence: int) -> int:
+        fs.reads.clear()
+        reader = log.reader()
+        assert reader.read(sequence, bytes_max=1)[0].first_sequence == sequence
+        reader.close()
+        return sum(size for path, size, _ in fs.reads)
+
+    assert cost(log, 2900) < 256 * 1024
+    # Also by those who open it the next time: the last segment is read anyway.
+    log = open_log(segment_bytes=16 << 20)
+    assert cost(log, 2900) < 256 * 1024
+    assert cost(log, 1) < 256 * 1024
+
+
+def test_sealed_segments_of_an_earlier_run_are_found_through_once(
+    open_log: Any, commit: Any, fs: Any
+) -> None:
+    log = open_log(segment_bytes=1 << 20)
+    for _ in range(100):
+        commit(log, *[b"x" * 1000] * 30)
+    log.close()
+    log = open_log(segment_bytes=1 << 20)
+    second = log.statistics.segments[1]
+    middle = (second.first_sequence + second.last_sequence) // 2
+    costs = []
+    for _ in range(2):
+        fs.reads.clear()
+        assert log.reader().read(middle, bytes_max=1)[0].first_sequence == middle
+        costs.append(sum(size for _, size, _ in fs.reads))
+    assert costs[1] < 256 * 1024 < costs[0] < 1 << 20
+
+
+def test_a_reader_of_a_closed_log_says_so(open_log: Any, commit: Any) -> None:
+    log = open_log()
+    commit(log, b"x")
+    reader = log.reader()
+    reader.read(1)
+    log.close()
+    with pytest.raises(LogClosed):
+        reader.read(1)
+    reader.close()
+
+
+def test_a_segment_that_cannot_be_opened_is_told(open_log: Any, commit: Any, fs: Any, wal: str) -> None:
+    log = open_log()
+    for _ in range(10):
+        commit(log, b"x" * 1000)
+    first = Path(wal, segment_name(1))
+    away = first.rename(first.with_suffix(".away"))
+    # Gone without a trim is like gone by one: the reader cannot know.
+    with pytest.raises(SequenceTrimmed):
+        log.reader().read(1)
+    first.mkdir()
+    with pytest.raises(CorruptionError, match="cannot be"):
+        log.reader().read(1)
+    first.rmdir()
+    away.rename(first)
+    fs.unreadable = str(first)
+    with pytest.raises(CorruptionError, match="cannot be read") as refused:
+        log.read(1)
+    assert (refused.value.path, refused.value.position) == (str(first), SEGMENT_HEADER_BYTES)
+    fs.unreadable = None
+    assert len(log.read(1)) == 10
+
+
+def test_a_read_that_failed_half_way_skips_nothing_the_next_time(
+    open_log: Any, commit: Any, wal: str, flip: Any
+) -> None:
+    log = open_log()
+    for _ in range(10):
+        commit(log, b"x" * 1000)
+    reader = log.reader()
+    assert reader.read(1, records_max=1)[0].first_sequence == 1
+    second = str(Path(wal, segment_name(2)))
+    flip(second, SEGMENT_HEADER_BYTES + 500)
+    for _ in range(2):
+        with pytest.raises(CorruptionError):
+            reader.read(2)
+    flip(second, SEGMENT_HEADER_BYTES + 500)
+    assert [record.first_sequence for record in reader.read(2)] == list(range(2, 11))
+
+
+def test_frames_that_do_not_follow_are_refused(open_log: Any, commit: Any, wal: str) -> None:
+    log = open_log()
+    for at in range(10):
+        commit(log, b"%04d" % at * 250)
+    path = Path(wal, segment_name(1))
+    data = path.read_bytes()
+    frames, end, _ = take_frames(data, SEGMENT_HEADER_BYTES, 10**6)
+    one, two = frames[0], frames[1]
+    assert one.size == two.size
+    swapped = bytearray(data)
+    swapped[one.offset : one.offset + one.size] = data[two.offset : two.offset + two.size]
+    swapped[two.offset : two.offset + two.size] = data[one.offset : one.offset + one.size]
+    path.write_bytes(swapped)
+    with pytest.raises(CorruptionError, match="sequence 2, epoch 1 stands where sequence 1") as refused:
+        log.read(1)
+    assert refused.value.position == SEGMENT_HEADER_BYTES
+    # A sealed segment that has lost its end.
+    path.write_bytes(data[: end - two.size].ljust(len(data), b"\0"))
+    with pytest.raises(CorruptionError, match="no valid frame"):
+        log.read(1)
+    path.write_bytes(data)
+    # One that ends too early by what its header says: the next one does not follow.
+    log._published.state[1][0].end = two.offset
+    with pytest.raises(CorruptionError, match=r"ends before sequence 2, the next one begins at"):
+        log.reader().read(1)
+
+
+def test_readers_go_over_empty_segments_and_epochs(open_log: Any, commit: Any, wal: str) -> None:
+    log = open_log()
+    commit(log, b"one")
+    while len(os.listdir(wal)) < 3:
+        log = open_log()
+    commit(log, b"two")
+    log = open_log()
+    assert [record.body for record in log.read(1)] == [b"one", b"two"]
+    reader = log.reader()
+    assert reader.read(1, records_max=1) == [(1, 1, b"one")]
+    assert reader.read(2, records_max=1) == [(2, 1, b"two")]
+    assert reader.read(2) == [(2, 1, b"two")]
+
+
+def test_the_configured_sizes_do_not_matter_to_those_who_read(fs: Any, wal: str, commit: Any) -> None:
+    for size in (2048, 65536, 4096):
+        log, _ = EmbeddedLog.open(fs, wal, LogConfig(segment_bytes=size, reserve_bytes=0))
+        for _ in range(9):
+            commit(log, b"x" * 700)
+        log.close()
+    log, _ = EmbeddedLog.open(fs, wal, LogConfig(reserve_bytes=0))
+    assert [record.first_sequence for record in log.read(1)] == list(range(1, 28))
