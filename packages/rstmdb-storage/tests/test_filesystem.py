@@ -174,6 +174,6 @@ def test_errors_keep_their_number(real: FileSystem, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file") as missing:
         real.list(f"{tmp_path}/nowhere")
     assert missing.value.errno == errno.ENOENT
+    Path(tmp_path, "f").write_bytes(b"")
     with pytest.raises(OSError, match="Not a directory"):
-        Path(tmp_path, "f").write_bytes(b"")
         real.sync_directory(f"{tmp_path}/f")

@@ -34,7 +34,8 @@ from rstmdb_storage.interface import (
 )
 from rstmdb_storage.jobs import Preparation, Trimming
 from rstmdb_storage.log import EmbeddedLog
-from rstmdb_storage.recovery import Progress, RecoveryReport
+from rstmdb_storage.offline import open_offline
+from rstmdb_storage.recovery import Progress, RecoveryReport, Survey
 from rstmdb_storage.snapshot import Snapshot, SnapshotFailed, SnapshotInfo, SnapshotStore, SnapshotWriter
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "SnapshotWriter",
     "StaleEpoch",
     "StorageError",
+    "Survey",
     "TrimResult",
     "Trimming",
     "should_snapshot",
