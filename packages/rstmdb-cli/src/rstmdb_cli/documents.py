@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rstmdb_cli.exit_codes import ExitCode
 from rstmdb_cli.failures import Failure
 
 LINE_CHARS_MAX = 100
@@ -69,7 +68,7 @@ def parse_json(text: str, *, name: str, line_offset: int = 0) -> Any:
     except json.JSONDecodeError as error:
         raise _json_failure(text, error.pos, _said(error.msg), name=name, line_offset=line_offset) from None
     except RecursionError:
-        raise Failure(f"{name} is nested too deeply", code=ExitCode.USAGE) from None
+        raise Failure(f"{name} is nested too deeply") from None
     except _Constant as error:
         at = text.find(error.name)
         said = f"{error.name} is not a JSON value"
@@ -88,7 +87,7 @@ def parse_object(argument: str, *, name: str) -> dict[str, Any]:
         return value
     kinds = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     kind = kinds.get(type(value), "a number")
-    raise Failure(f"{where} must be a JSON object, this is {kind}", code=ExitCode.USAGE)
+    raise Failure(f"{where} must be a JSON object, this is {kind}")
 
 
 class _Constant(Exception):
@@ -123,5 +122,4 @@ def _json_failure(text: str, position: int, said: str, *, name: str, line_offset
     return Failure(
         f"{name} is not valid JSON: {said}{place}\n  {shown}\n  {' ' * (column - cut)}^",
         hint=hint,
-        code=ExitCode.USAGE,
     )
