@@ -25,8 +25,10 @@ from rstmdb_server.settings import ConfigError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # A server that just serves does not load the tools; whoever names a word or asks for help gets them.
+    tools = any(not word.startswith("-") and word != "serve" or word in ("-h", "--help") for word in given)
+    options = build_parser(tools=tools).parse_args(given)
     if options.command in (None, "serve"):
         return _serve(options)
     from rstmdb_server.offline import run_command
@@ -34,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(options)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def build_parser(*, tools: bool = True) -> argparse.ArgumentParser:
+    """Return the parser of the command line, with the commands that do not serve or without them."""
     parser = argparse.ArgumentParser(
         prog="rstmdb",
         description="A durable state machine database. Without a command it serves.",
@@ -46,9 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve until SIGTERM or SIGINT (the default)")
     _add_serve_options(serve, default=argparse.SUPPRESS)
-    from rstmdb_server.offline import add_commands
+    if tools:
+        from rstmdb_server.offline import add_commands
 
-    add_commands(commands)
+        add_commands(commands)
     return parser
 
 
