@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from rstmdb_client import Client
 
+from rstmdb_client import Client
 from tests.server_process import ServerProcess, running_server
 
 COMMAND = shutil.which("rstmdb-cli", path=str(Path(sys.executable).parent)) or "rstmdb-cli"

@@ -5,8 +5,8 @@ import json
 import re
 
 import pytest
-from rstmdb_client import Client
 
+from rstmdb_client import Client
 from tests.cli.conftest import ORDER, Cli, Run
 
 

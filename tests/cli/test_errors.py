@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from rstmdb_client import Client
 
+from rstmdb_client import Client
 from tests.cli.conftest import ORDER, Cli
 from tests.server_process import running_server
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import yaml
-from rstmdb_client import Client
 
+from rstmdb_client import Client
 from tests.cli.conftest import Cli
 
 ONE = [

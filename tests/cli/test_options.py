@@ -5,10 +5,10 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from rstmdb_cli import __version__
 from rstmdb_cli.app import COMMANDS
 from rstmdb_client import Client
-
 from tests.cli.conftest import Cli, Run
 from tests.server_process import ServerProcess
 
