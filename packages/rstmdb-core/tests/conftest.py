@@ -4,6 +4,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -17,3 +19,19 @@ def pytest_terminal_summary(terminalreporter):
     if total:
         counts = ", ".join(f"{value:,} {name}" for name, value in sorted(total.items()))
         terminalreporter.write_line(f"engine against its model: {counts}")
+
+
+@pytest.fixture
+def engine():
+    """Return an engine that knows the machine `order` version 1."""
+    from core_model.embedded import Embedded
+
+    return Embedded()
+
+
+@pytest.fixture
+def make_engine():
+    """Return the maker of engines with other settings."""
+    from core_model.embedded import Embedded
+
+    return Embedded
