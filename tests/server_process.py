@@ -67,7 +67,7 @@ class ServerProcess:
         deadline = time.monotonic() + START_SECONDS
         while not ready.wait(0.01):
             if self.process.poll() is not None:
-                self._reader.join(5)
+                self._finish()
                 raise AssertionError(f"the server ended with {self.process.returncode}: {self.output}")
             if time.monotonic() > deadline:
                 self.kill()

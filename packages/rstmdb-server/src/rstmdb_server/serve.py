@@ -17,6 +17,7 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ from rstmdb_storage import (
 )
 
 from rstmdb_server import exit_codes, logs, notify
-from rstmdb_server.auth import AttemptLimiter, load_authenticator
+from rstmdb_server.auth import AttemptLimiter, Authenticator, load_authenticator
 from rstmdb_server.compaction_job import CompactionJob
 from rstmdb_server.config import load_settings
 from rstmdb_server.database import Database, open_database
@@ -116,54 +117,72 @@ class ServerProcess:
         sock = self._bind(settings.network.bind_addr, "network.bind_addr")
         self._install_signals(loop)
         host = LoopHost(loop, on_failure=self._failed)
+        refused: StartError | None = None
         async with anyio.create_task_group() as tasks:
-            await self._start_http(tasks)
-            database = await self._recover(host)
-            freeze_memory()
-            counters = self.view.counters
-            hub = WatchHub(
-                database.log,
-                host,
-                touch=lambda session: self._services.touch(session),
-                on_forwarded=_forwarded(counters),
-            )
-            policy = CommitPolicy()
-            compaction = CompactionJob(
-                database,
-                host,
-                settings,
-                log=self._log,
-                on_snapshot=_snapshot_hook(policy),
-                sync_soon=lambda: self._reactor.commits.sync_soon(),
-            )
-            self._services = Services(
-                settings=settings,
-                database=database,
-                hub=hub,
-                compaction=compaction,
-                authenticator=authenticator,
-                attempts=AttemptLimiter(),
-                counters=counters,
-                host=host,
-                log=self._log,
-                audit=logs.audit_writer(settings.logging, database),
-                version=self._version,
-            )
-            self._reactor = Reactor(self._services, policy=policy, host=host)
-            self._listener = Listener(
-                sock,
-                self._reactor,
-                write_buffer_bytes=settings.network.write_buffer_bytes_max,
-                handshake_seconds=settings.network.handshake_timeout_secs,
-            )
-            await self._listener.listen(context)
-            self.view.serving(self._services, self._reactor)
-            self._say_ready(database)
-            self._tick(loop)
-            await self._stop.wait()
-            await self._shut_down(host, database, compaction)
+            try:
+                await self._serve(tasks, host, sock, authenticator, context)
+            except StartError as error:
+                refused = error  # raised below: a task group would wrap it
             tasks.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
         return exit_codes.IO_FAILED if self._failure is not None else exit_codes.OK
+
+    async def _serve(
+        self,
+        tasks: anyio.abc.TaskGroup,
+        host: LoopHost,
+        sock: socket.socket,
+        authenticator: Authenticator,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        """Recover, serve, and shut down."""
+        settings = self._settings
+        await self._start_http(tasks)
+        database = await self._recover(host)
+        freeze_memory()
+        counters = self.view.counters
+        hub = WatchHub(
+            database.log,
+            host,
+            touch=lambda session: self._services.touch(session),
+            on_forwarded=_forwarded(counters),
+        )
+        policy = CommitPolicy()
+        compaction = CompactionJob(
+            database,
+            host,
+            settings,
+            log=self._log,
+            on_snapshot=_snapshot_hook(policy),
+            sync_soon=lambda: self._reactor.commits.sync_soon(),
+        )
+        self._services = Services(
+            settings=settings,
+            database=database,
+            hub=hub,
+            compaction=compaction,
+            authenticator=authenticator,
+            attempts=AttemptLimiter(),
+            counters=counters,
+            host=host,
+            log=self._log,
+            audit=logs.audit_writer(settings.logging, database),
+            version=self._version,
+        )
+        self._reactor = Reactor(self._services, policy=policy, host=host)
+        self._listener = Listener(
+            sock,
+            self._reactor,
+            write_buffer_bytes=settings.network.write_buffer_bytes_max,
+            handshake_seconds=settings.network.handshake_timeout_secs,
+        )
+        await self._listener.listen(context)
+        self.view.serving(self._services, self._reactor)
+        self._say_ready(database)
+        self._tick(asyncio.get_running_loop())
+        await self._stop.wait()
+        await self._shut_down(host, database, compaction)
 
     # -- starting ---------------------------------------------------------------------------------------
 
