@@ -79,6 +79,7 @@ __all__ = [
     "Survey",
     "TrimResult",
     "Trimming",
+    "open_offline",
     "should_snapshot",
     "trim_point",
 ]

@@ -17,7 +17,15 @@ from typing import Final
 
 from rstmdb_storage.errors import CorruptionError, LogClosed, SequenceTrimmed
 from rstmdb_storage.filesystem import File, FileSystem
-from rstmdb_storage.record import KIND_EPOCH, KIND_GROUP, Frame, LogRecord, decode_records, take_frames
+from rstmdb_storage.record import (
+    FRAME_HEADER_BYTES,
+    KIND_EPOCH,
+    KIND_GROUP,
+    Frame,
+    LogRecord,
+    decode_records,
+    take_frames,
+)
 from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, Segment
 
 __all__ = ["READ_BYTES_MAX", "READ_RECORDS_MAX", "WINDOW_BYTES", "Published", "SegmentReader", "follows"]
@@ -137,35 +145,41 @@ class SegmentReader:
             raise CorruptionError(
                 segment.path, position, f"no valid frame, where sequence {self._expected} should follow"
             )
+        expected, epoch = self._expected, self._epoch
+        new = tuple.__new__
         taken = 0
         for frame in frames:
-            at = position + frame.offset
-            if not follows(frame, self._expected, self._epoch):
-                raise CorruptionError(
-                    segment.path,
-                    at,
-                    f"a frame of sequence {frame.first_sequence}, epoch {frame.epoch} stands where sequence "
-                    f"{self._expected}, epoch {self._epoch} should follow",
-                )
-            if frame.kind == KIND_GROUP:
-                segment.remember(self._expected, at, self._epoch)
-                after = frame.first_sequence + frame.effects
-                if after > from_sequence:
+            # By position: this loop is what a recovery spends its time in.
+            offset, size, kind, first, effects, count, _, _, frame_epoch, _, body_bytes = frame
+            if kind != KIND_GROUP or first != expected or frame_epoch != epoch:
+                if kind == KIND_GROUP or not follows(frame, expected, epoch):
+                    raise _misplaced(segment, position + offset, frame, expected, epoch)
+                expected, epoch = first, frame_epoch
+                continue
+            if position + offset >= segment.index_from:
+                segment.remember(expected, position + offset, epoch)
+            if first + effects > from_sequence:
+                if count == 1:
+                    complete = taken + body_bytes <= bytes_max or not records
+                    if complete:
+                        body = offset + FRAME_HEADER_BYTES
+                        records.append(new(LogRecord, (first, effects, window[body : body + body_bytes])))
+                        taken += body_bytes
+                else:
                     found = decode_records(window, frame)
                     if found is None:
-                        raise CorruptionError(segment.path, at, "the tables of a group contradict its header")
+                        raise CorruptionError(
+                            segment.path, position + offset, "the tables of a group contradict its header"
+                        )
                     taken, complete = _take(records, found, from_sequence, taken, bytes_max, records_max)
-                    if not complete:
-                        self._position = at
-                        return taken
-                self._expected = after
-            else:
-                self._expected = frame.first_sequence
-                self._epoch = frame.epoch
-            if taken >= bytes_max:
-                self._position = at + frame.size
-                return taken
-        self._position = position + stop
+                if not complete:
+                    self._position, self._expected, self._epoch = position + offset, expected, epoch
+                    return max(taken, bytes_max)
+            expected = first + effects
+            if taken >= bytes_max or len(records) >= records_max:
+                stop = offset + size
+                break
+        self._position, self._expected, self._epoch = position + stop, expected, epoch
         return taken
 
     def _window(self, size: int) -> bytes:
@@ -229,6 +243,15 @@ class SegmentReader:
             file.close()
 
 
+def _misplaced(segment: Segment, at: int, frame: Frame, expected: int, epoch: int) -> CorruptionError:
+    return CorruptionError(
+        segment.path,
+        at,
+        f"a frame of sequence {frame.first_sequence}, epoch {frame.epoch} stands where sequence {expected}, "
+        f"epoch {epoch} should follow",
+    )
+
+
 def _take(
     records: list[LogRecord],
     found: list[LogRecord],
@@ -237,11 +260,7 @@ def _take(
     bytes_max: int,
     records_max: int,
 ) -> tuple[int, bool]:
-    """Move records over until a limit.
-
-    Returns:
-        The bytes taken so far, at least `bytes_max` when a limit was met; and whether all records went.
-    """
+    """Move records over until a limit; return the bytes taken so far, and whether all records went."""
     if found[0].first_sequence < from_sequence:
         found = [record for record in found if record.first_sequence + record.count > from_sequence]
     size = sum(map(len, [record.body for record in found]))
@@ -250,7 +269,7 @@ def _take(
         return taken + size, True
     for record in found:
         if (records and taken + len(record.body) > bytes_max) or len(records) >= records_max:
-            return max(taken, bytes_max), False
+            return taken, False
         records.append(record)
         taken += len(record.body)
     return taken, True

@@ -234,6 +234,7 @@ def take_frames(window: bytes, offset: int, records_max: int) -> tuple[list[Fram
     """
     frames: list[Frame] = []
     unpack = _HEADER.unpack_from
+    new = tuple.__new__
     end = len(window)
     last_header = end - FRAME_HEADER_BYTES
     records_left = records_max
@@ -249,8 +250,12 @@ def take_frames(window: bytes, offset: int, records_max: int) -> tuple[list[Fram
             return frames, offset, size
         if crc32c(header_checksum, window[body : offset + size]) != checksum:
             break
+        # The constructor of a named tuple costs as much as the rest of the loop.
         frames.append(
-            Frame(offset, size, kind, first, effects, records, durable, synced, epoch, flags, body_bytes)
+            new(
+                Frame,
+                (offset, size, kind, first, effects, records, durable, synced, epoch, flags, body_bytes),
+            )
         )
         offset += size
         records_left -= records

@@ -230,6 +230,7 @@ def _walk(
         window = _read(file, segment.path, window_bytes, position)
         window_bytes = WINDOW_BYTES
         frames, stop, needed = take_frames(window, 0, sys.maxsize)
+        last = None
         for frame in frames:
             at = position + frame.offset
             if not _sound(window, frame, at, expected, epoch):
@@ -237,16 +238,20 @@ def _walk(
                 stop = frame.offset
                 break
             if frame.kind == KIND_GROUP:
-                segment.remember(expected, at, epoch)
+                if at >= segment.index_from:
+                    segment.remember(expected, at, epoch)
                 expected = frame.first_sequence + frame.effects
                 found.last_sequence = expected - 1
             else:
                 expected = frame.first_sequence
                 epoch = frame.epoch
-            _learn(found, frame)
-            found.frames += 1
-            found.flags = frame.flags
-            found.clean = frame.kind == KIND_CLOSE
+            last = frame
+        if last is not None:
+            # What frames prove only grows, so the last of a window speaks for all of it.
+            _learn(found, last)
+            found.frames += len(frames)
+            found.flags = last.flags
+            found.clean = last.kind == KIND_CLOSE
         position += stop
         if on_progress is not None:
             on_progress(Progress(path=segment.path, bytes_done=position, bytes_total=size))

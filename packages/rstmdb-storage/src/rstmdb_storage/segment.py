@@ -105,22 +105,25 @@ class Segment:
         path: Its file.
         header: Its header.
         end: Where its frames end; None while nobody has looked.
+        index_from: From which position on the next frame is worth noting.
         index: Some of its frames as (first sequence, position, epoch), at least 64 KiB apart, in order.
     """
 
     path: str
     header: SegmentHeader
     end: int | None
+    index_from: int = SEGMENT_HEADER_BYTES + INDEX_STEP_BYTES
     index: list[tuple[int, int, int]] = field(default_factory=list)
     _index_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def remember(self, sequence: int, position: int, epoch: int) -> None:
         """Note where a frame begins, if that is far enough behind the last one noted; from any thread."""
-        index = self.index
-        if position >= (index[-1][1] if index else SEGMENT_HEADER_BYTES) + INDEX_STEP_BYTES:
-            with self._index_lock:
-                if not index or position >= index[-1][1] + INDEX_STEP_BYTES:
-                    index.append((sequence, position, epoch))
+        if position < self.index_from:
+            return
+        with self._index_lock:
+            if position >= self.index_from:
+                self.index.append((sequence, position, epoch))
+                self.index_from = position + INDEX_STEP_BYTES
 
     def position_before(self, sequence: int) -> tuple[int, int, int]:
         """Return sequence, position and epoch of a frame at or before the one that holds `sequence`."""
