@@ -89,7 +89,11 @@ class OperatedServer:
         self.said = []
         self._new = threading.Condition()
         threading.Thread(target=self._listen, daemon=True).start()
-        [address] = self.wait_for(r"is ready on 127\.0\.0\.1:(\d+)").groups()
+        try:
+            [address] = self.wait_for(r"is ready on 127\.0\.0\.1:(\d+)").groups()
+        except BaseException:
+            self.stop()
+            raise
         self.port = int(address)
 
     @property

@@ -43,7 +43,8 @@ def browse(url, tmp_path, *options):
         [
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--no-first-run", "--disable-background-networking", "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=5000", "--window-size=1200,1000", *options, url,
+            f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=5000",
+            "--window-size=1200,1000", *options, url,
         ],
         capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
