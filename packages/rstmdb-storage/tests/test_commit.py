@@ -49,21 +49,36 @@ def test_a_policy_reads_back_from_its_text() -> None:
 def test_commits_are_inline_while_syncs_are_quick() -> None:
     policy = CommitPolicy()
     assert policy.inline(0.0)
-    policy.observed(0.0049, 1.0)
-    assert policy.inline(1.0)
+    for at in range(100):
+        policy.observed(0.0049, float(at))
+        assert policy.inline(float(at))
 
 
-def test_one_slow_sync_moves_commits_to_a_thread_for_a_while() -> None:
+def test_one_slow_sync_among_quick_ones_leaves_commits_in_the_loop() -> None:
+    policy = CommitPolicy(slow_sync_seconds=0.005)
+    for at in range(100):
+        policy.observed(0.039 if at % 30 == 0 else 0.0001, at * 0.01)
+        assert policy.inline(at * 0.01)
+
+
+def test_slow_syncs_in_a_row_move_commits_to_a_thread_until_it_has_been_calm() -> None:
     policy = CommitPolicy(slow_sync_seconds=0.005, calm_seconds=5.0)
-    policy.observed(0.0051, 10.0)
+    policy.observed(0.03, 10.0)
+    assert policy.inline(10.0)
+    policy.observed(0.03, 10.1)
+    assert not policy.inline(10.1)
+    for number in range(20):
+        policy.observed(0.0001, 10.2 + number * 0.01)
+    assert not policy.inline(15.0)
+    assert policy.inline(15.6)
+
+
+def test_a_very_slow_sync_alone_moves_commits_to_a_thread() -> None:
+    policy = CommitPolicy(slow_sync_seconds=0.005, calm_seconds=0.5)
+    policy.observed(1.0, 10.0)
     assert not policy.inline(10.0)
-    policy.observed(0.0001, 12.0)
-    assert not policy.inline(14.9)
-    assert policy.inline(15.0)
-    policy.observed(0.1, 16.0)
-    policy.observed(0.1, 20.0)
-    assert not policy.inline(24.9)
-    assert policy.inline(25.0)
+    policy.observed(0.0001, 10.1)
+    assert not policy.inline(10.5)
 
 
 def test_commits_are_in_a_thread_while_a_snapshot_is_written() -> None:

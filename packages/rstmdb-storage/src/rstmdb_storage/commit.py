@@ -18,10 +18,13 @@ most `UNSYNCED_EFFECTS_MAX` effects ever wait for a sync. What is lost is always
 
 `CommitPolicy` says whether the next commit runs inline in the loop or in a thread::
 
-                 a sync slower than `slow_sync_seconds`, or a snapshot begins
-        INLINE ──────────────────────────────────────────────────────────────▶ THREAD
-               ◀──────────────────────────────────────────────────────────────
-                 no snapshot, and `calm_seconds` since the last slow sync
+                 the average sync is slower than `slow_sync_seconds`, or a snapshot begins
+        INLINE ────────────────────────────────────────────────────────────────────────▶ THREAD
+               ◀────────────────────────────────────────────────────────────────────────
+                 no snapshot, and the average has been quick for `calm_seconds`
+
+The average is a moving one over about eight commits: one slow sync among quick ones is no reason to leave
+the loop, several in a row are (`docs/decisions/0004-when-commits-leave-the-loop.md`).
 """
 
 from __future__ import annotations
@@ -127,6 +130,9 @@ class FsyncPolicy:
         return f"{self.mode.value}:{self.amount}" if self.amount else self.mode.value
 
 
+_AVERAGE_WEIGHT: Final = 1 / 8
+
+
 class CommitPolicy:
     """Decides where commits run and when a turn of the loop ends; told the time, never asks it.
 
@@ -138,6 +144,7 @@ class CommitPolicy:
     """
 
     __slots__ = (
+        "_average_seconds",
         "_calm_seconds",
         "_slow_sync_seconds",
         "_thread_until",
@@ -150,19 +157,20 @@ class CommitPolicy:
         self,
         *,
         slow_sync_seconds: float = 0.005,
-        calm_seconds: float = 5.0,
+        calm_seconds: float = 0.5,
         turn_seconds_max: float = 0.002,
         turn_bytes_max: int = 256 * 1024,
     ) -> None:
         """Make a policy that begins inline.
 
         Args:
-            slow_sync_seconds: A commit that takes longer moves the next ones to a thread.
-            calm_seconds: For so long after the last slow commit.
+            slow_sync_seconds: An average above this moves the next commits to a thread.
+            calm_seconds: For so long after the average was last above it.
             turn_seconds_max: A turn that has collected records for this long is committed.
             turn_bytes_max: A turn that has collected so many bytes is committed.
         """
         self._slow_sync_seconds = slow_sync_seconds
+        self._average_seconds = 0.0
         self._calm_seconds = calm_seconds
         self._turn_seconds_max = turn_seconds_max
         self._turn_bytes_max = turn_bytes_max
@@ -184,7 +192,8 @@ class CommitPolicy:
             seconds: The duration of `Commit.run`.
             now: Monotonic seconds at its end.
         """
-        if seconds > self._slow_sync_seconds:
+        self._average_seconds += (seconds - self._average_seconds) * _AVERAGE_WEIGHT
+        if self._average_seconds > self._slow_sync_seconds:
             self._thread_until = now + self._calm_seconds
 
     def turn_over(self, *, began: float, now: float, pending_bytes: int) -> bool:
