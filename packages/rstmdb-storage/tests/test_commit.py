@@ -57,7 +57,7 @@ def test_commits_are_inline_while_syncs_are_quick() -> None:
 def test_one_slow_sync_among_quick_ones_leaves_commits_in_the_loop() -> None:
     policy = CommitPolicy(slow_sync_seconds=0.005)
     for at in range(100):
-        policy.observed(0.039 if at % 30 == 0 else 0.0001, at * 0.01)
+        policy.observed(0.035 if at % 30 == 0 else 0.0001, at * 0.01)
         assert policy.inline(at * 0.01)
 
 
