@@ -116,18 +116,28 @@ def test_a_write_that_ended_anywhere_is_cut_and_the_log_goes_on(open_log: Any, c
     end = log._position
     for landed in [*range(0, end - start, 13), end - start - 1]:
         segment(wal).write_bytes(whole[: start + landed].ljust(len(whole), b"\0"))
-        for size in (len(whole), start + landed):
-            os.truncate(segment(wal), size)
-            log = open_log()
-            assert open_log.report.verdict is (Verdict.CUT if landed else Verdict.END)
-            assert open_log.report.cut_bytes <= landed
-            assert contents(log) == expected
-            # Nothing of the torn frame is left behind what is written from now on.
-            commit(log, b"next")
-            log = open_log()
-            assert open_log.report.place is Place.BLANK
-            assert contents(log) == [*expected, (expected[-1][0] + expected[-1][1], 1, b"next")]
-            segment(wal).write_bytes(whole[: start + landed].ljust(len(whole), b"\0"))
+        log = open_log()
+        assert open_log.report.verdict is (Verdict.CUT if landed else Verdict.END)
+        assert open_log.report.cut_bytes <= landed
+        assert contents(log) == expected
+        # Nothing of the torn frame is left behind what is written from now on.
+        commit(log, b"next")
+        log = open_log()
+        assert open_log.report.place is Place.BLANK
+        assert contents(log) == [*expected, (expected[-1][0] + expected[-1][1], 1, b"next")]
+
+
+def test_a_file_that_is_shorter_than_it_was_created_is_refused(open_log: Any, commit: Any, wal: str) -> None:
+    write_some(open_log, commit, groups=30)
+    for number in (1, 2):
+        whole = segment(wal, number).read_bytes()
+        for size in (4095, 2000, SEGMENT_HEADER_BYTES, 100, 0):
+            os.truncate(segment(wal, number), size)
+            with pytest.raises(CorruptionError, match="the file ends") as refused:
+                open_log()
+            assert (refused.value.path, refused.value.position) == (str(segment(wal, number)), size)
+        segment(wal, number).write_bytes(whole)
+    open_log()
 
 
 def test_a_flipped_bit_is_harmless_or_refused_with_its_place(

@@ -12,7 +12,6 @@ jumps by more than can be missing, and a number once shown never means another e
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -129,17 +128,9 @@ def open_log(
 
 
 def _reopen(fs: FileSystem, found: Survey) -> tuple[File, int]:
-    """Open the last segment for writing, and give it back its size if it was cut short."""
+    """Open the last segment for writing."""
     segment = found.segments[-1]
-    file = fs.open(segment.path, write=True)
-    if file.size() < segment.header.file_bytes:
-        try:
-            file.preallocate(segment.header.file_bytes)
-        except OSError as error:
-            # Without space it stays as short as it is; the next segment comes the sooner.
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-    return file, file.size()
+    return fs.open(segment.path, write=True), segment.header.file_bytes
 
 
 def _write_epoch(file: File, found: Survey, epoch: int, flags: int) -> None:

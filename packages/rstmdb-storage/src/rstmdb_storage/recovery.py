@@ -178,6 +178,11 @@ def survey(
         file = fs.open(path)
         try:
             header = read_header(file, path, number)
+            if file.size() < header.file_bytes:
+                # The size was synced before the file got its name: no crash makes it shorter.
+                raise CorruptionError(
+                    path, file.size(), f"the file ends here, and was created with {header.file_bytes} bytes"
+                )
             _check_chain(found.segments, path, number, header.epoch, header.first_sequence)
             if found.segments:
                 found.segments[-1].end = header.previous_end
@@ -245,13 +250,13 @@ def _walk(
             else:
                 expected = frame.first_sequence
                 epoch = frame.epoch
+            found.clean = frame.kind == KIND_CLOSE
             last = frame
         if last is not None:
             # What frames prove only grows, so the last of a window speaks for all of it.
             _learn(found, last)
             found.frames += len(frames)
             found.flags = last.flags
-            found.clean = last.kind == KIND_CLOSE
         position += stop
         if on_progress is not None:
             on_progress(Progress(path=segment.path, bytes_done=position, bytes_total=size))
