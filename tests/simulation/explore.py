@@ -164,7 +164,7 @@ class Explorer:
             story = Story(self._script.settings, watcher=watch)
             self._script.play(story)
             self._deaths(story.disk, story.shadow, 1, ("at the end",))
-        except (StorageError, OSError, AssertionError) as error:
+        except Exception as error:
             self._found((), error)
 
     def _play_faults(self) -> None:
@@ -236,7 +236,7 @@ class Explorer:
         except CorruptionError as error:
             if not self._hostile:
                 self._found(path, error)
-        except (StorageError, OSError, AssertionError) as error:
+        except Exception as error:
             self._found(path, error)
 
     def _recover(self, disk: Disk, shadow: Shadow, depth: int, path: tuple[str, ...]) -> None:

@@ -100,6 +100,9 @@ class Host:
         self.records += self.read(reached + 1)
         self.shadow.judge(self.records, self.log.next_sequence)
         self._check_snapshots()
+        left = [name for place in (self.data.wal, self.data.snapshots) for name in self.fs.list(place)]
+        if any(name.endswith(".tmp") for name in left):
+            raise Violation(f"what a crash has left unfinished stays: {left} (15)")
         self.check_history()
         self._acknowledged_at = [self.now] * len(self.records)
         self._number = len(self.records)

@@ -1,0 +1,83 @@
+"""Command line of the simulations: `python -m tests.simulation COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from tests.simulation.damage import damage_sectors_and_files, flip_bits
+from tests.simulation.explore import Explorer, Figures
+from tests.simulation.mutants import MUTANTS, hunt
+from tests.simulation.scripts import SCRIPTS
+
+
+def explore(arguments: list[str]) -> int:
+    """Walk every death of every script."""
+    parser = argparse.ArgumentParser(prog="explore", description=explore.__doc__)
+    parser.add_argument("--script", default="", help="only scripts with this in their name")
+    parser.add_argument("--deaths", type=int, default=2, help="how often in a row the process dies (2)")
+    parser.add_argument("--hostile", action="store_true", help="the disk tears sectors too")
+    parser.add_argument("--findings", type=int, default=3, help="stop a script after so many findings (3)")
+    options = parser.parse_args(arguments)
+    total = Figures()
+    for script in SCRIPTS:
+        if options.script not in script.name:
+            continue
+        explorer = Explorer(
+            script, deaths=options.deaths, hostile=options.hostile, findings_max=options.findings
+        )
+        explorer.explore()
+        figures = explorer.explore_faults()
+        print(f"{script.name}: {figures}", flush=True)
+        for finding in figures.findings:
+            print(f"  {finding}")
+        total.add(figures)
+    print(f"\n{len(SCRIPTS)} scripts: {total}")
+    return 1 if total.findings else 0
+
+
+def mutants(arguments: list[str]) -> int:
+    """Plant each known fault, and look for it."""
+    parser = argparse.ArgumentParser(prog="mutants", description=mutants.__doc__)
+    parser.add_argument("--name", default="", help="only mutants with this in their name")
+    options = parser.parse_args(arguments)
+    away = 0
+    chosen = [mutant for mutant in MUTANTS if options.name in mutant.name]
+    for mutant in chosen:
+        caught = hunt(mutant)
+        away += caught.finding is None
+        print(caught, flush=True)
+    print(f"\n{len(chosen) - away} of {len(chosen)} mutants were caught")
+    return 1 if away else 0
+
+
+def damage(arguments: list[str]) -> int:
+    """Flip bits in a closed directory, zero its sectors, cut and remove its files."""
+    parser = argparse.ArgumentParser(prog="damage", description=damage.__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1, help="as many seeds, from this one on")
+    options = parser.parse_args(arguments)
+    found = 0
+    for seed in range(options.seed, options.seed + options.rounds):
+        for figures in (flip_bits(seed=seed), damage_sectors_and_files(seed=seed)):
+            print(f"seed {seed}: {figures}", *figures.findings, sep="\n")
+            found += len(figures.findings)
+    return 1 if found else 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"explore": explore, "mutants": mutants, "damage": damage}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command that the first argument names."""
+    if not arguments or arguments[0] not in COMMANDS:
+        print("usage: python -m tests.simulation COMMAND [OPTIONS]\n", file=sys.stderr)
+        for name, command in COMMANDS.items():
+            print(f"  {name:10} {(command.__doc__ or '').splitlines()[0]}", file=sys.stderr)
+        return 2
+    return COMMANDS[arguments[0]](arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
