@@ -34,11 +34,17 @@ def free_port():
 class Lines:
     """A session in JSON lines: the simplest client there is."""
 
-    def __init__(self, port):
+    def __init__(self, port, *, tls=None):
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         self._file = self._socket.makefile("rwb")
         self._next = 0
         self.events = []
+
+    def certificate(self):
+        """The server's, as it was shown in the handshake."""
+        return self._socket.getpeercert(binary_form=True)
 
     def answer(self, op, **params):
         """Send a request and return the whole answer; events that come before it are kept."""
@@ -87,8 +93,10 @@ class OperatedServer:
             text=True,
         )
         self.said = []
+        self.told_to_stop = False
         self._new = threading.Condition()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
         try:
             [address] = self.wait_for(r"is ready on 127\.0\.0\.1:(\d+)").groups()
         except BaseException:
@@ -121,27 +129,33 @@ class OperatedServer:
                     after += 1
                 assert self._new.wait(30), f"the server did not say {pattern!r}: {self.said}"
 
-    def connect(self):
-        return Lines(self.port)
+    def connect(self, **options):
+        return Lines(self.port, **options)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+        self.told_to_stop = self.told_to_stop or number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 
     def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        """Stop it, unless it was told to already, and return the exit code."""
+        if self.process.poll() is None and not self.told_to_stop:
+            self.signal(signal.SIGTERM)
         code = self.process.wait(30)
+        self._listening.join(10)
         self.process.stderr.close()
         return code
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start servers; each is stopped, and must end well, when the test is over."""
+    """Start servers; each is stopped when the test is over, and must end well unless it was killed."""
     with contextlib.ExitStack() as stack:
 
         def start(**options):
             server = OperatedServer(tmp_path, **options)
 
             def stop():
-                assert server.stop() == 0, server.said
+                assert server.stop() in (0, -signal.SIGKILL), server.said
 
             stack.callback(stop)
             return server
@@ -154,8 +168,8 @@ def session_of():
     """Open sessions in JSON lines; each is closed when the test is over."""
     with contextlib.ExitStack() as stack:
 
-        def connect(server):
-            lines = server.connect()
+        def connect(server, **options):
+            lines = server.connect(**options)
             stack.callback(lines.close)
             return lines
 

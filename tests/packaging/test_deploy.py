@@ -119,7 +119,7 @@ test "$(stat -c %u:%g /data)" = {FINAL["USER"]}
 mount -o remount,ro,bind /opt/rstmdb
 env -i {variables} {run_as_user} {shlex.join(entry)} &
 server=$!
-healthy() {{ env -i {variables} {run_as_user} {shlex.join(health).replace(":9090", ":59090")}; }}
+healthy() {{ env -i {variables} {run_as_user} {shlex.join(health)}; }}
 tries=0
 until healthy 2>/data/health.log; do
   tries=$((tries + 1))
