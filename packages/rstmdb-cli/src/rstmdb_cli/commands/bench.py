@@ -1,7 +1,7 @@
 """`bench`: a chosen mix of operations against a server, as fast as it goes or at a given rate.
 
 Every worker has one request in flight on a connection of its own, as most clients do; latencies are measured around
-each request. The instances belong to a machine made for the run, and are deleted afterwards.
+each request. The instances belong to a machine of their own and are deleted afterwards.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def bench(
 ) -> None:
     """Measure a server: throughput and latencies of a mix of operations, with a plot.
 
-    Writes to the server: a machine named bench-..., and instances that are deleted afterwards. With --rate latencies
+    Writes to the server: a machine named rstmdb-bench, which stays, and instances that are deleted afterwards. With --rate latencies
     count from when a request should have been sent, so a stall is not left out (coordinated omission).
     """
     cli: Invocation = ctx.obj
@@ -149,9 +149,10 @@ async def _run(cli: Invocation, plan: Plan) -> Measured:
     from rstmdb_cli.connection import client_options
 
     options = client_options(cli.settings)
-    machine = f"bench-{uuid.uuid4().hex[:8]}"
+    machine = "rstmdb-bench"  # machines stay, so all runs share one
+    run = uuid.uuid4().hex[:8]
     clients = [AsyncClient(**options) for _ in range(plan.connections)]
-    instances = [f"{machine}-{index}" for index in range(plan.connections)]
+    instances = [f"bench-{run}-{index}" for index in range(plan.connections)]
     measured = Measured()
     created: list[str] = []
     try:

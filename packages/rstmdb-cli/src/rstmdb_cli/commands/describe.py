@@ -151,6 +151,10 @@ def history_row(record: dict[str, Any]) -> dict[str, Any]:
             row["what"] = "created"
             row["change"] = f"{entry.get('machine')} v{entry.get('version')} → {entry.get('initial_state')}"
             document = entry.get("initial_ctx")
+        case "import_instance":
+            row["what"] = "imported"
+            row["change"] = f"{entry.get('machine')} v{entry.get('version')} → {entry.get('state')}"
+            document = entry.get("ctx")
         case "apply_event":
             row["what"] = entry.get("event")
             row["change"] = f"{entry.get('from_state')} → {entry.get('to_state')}"

@@ -149,8 +149,12 @@ def _export_instance(client: "Connection", target: TextIO, row: dict[str, Any], 
 
 
 def _histories(client: "Connection", machine: str | None, told: set[str]) -> Iterator[dict[str, Any]]:
-    """Yield what the log says, of instances whose creation it still has."""
+    """Yield what the log says since everything was last flushed, of instances whose creation it still has."""
+    start = 0
     for record in log_records(client):
+        if record["entry"].get("type") == "flush_all":
+            start = record["offset"]
+    for record in log_records(client, start=start):
         entry = record["entry"]
         name = entry.get("instance_id")
         match entry.get("type"):

@@ -67,7 +67,7 @@ def record_lines(record: dict[str, Any]) -> Iterator[str]:
     entry = record["entry"]
     yield f"[{record['sequence']:>6}] {record['offset']:>12} | {entry.get('type')}"
     match entry.get("type"):
-        case "create_instance":
+        case "create_instance" | "import_instance":
             yield (
                 f"{_INDENT}Instance: {entry.get('instance_id')}, "
                 f"Machine: {entry.get('machine')} v{entry.get('version')}"

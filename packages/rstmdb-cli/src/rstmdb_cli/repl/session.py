@@ -39,14 +39,14 @@ RECONNECT_TIMEOUT_S = 10.0
 _ASKED = {"delete": "Delete instance {0}?", "d": "Delete instance {0}?"}
 
 HELP_TAIL = """\
-  watch ID                         Follow an instance; events appear while you type
-  watch-all [--machines a,b] ...   Follow all events, or some
-  unwatch [SUBSCRIPTION]           End a watch, or all
-  reconnect (rc)                   Connect anew
-  \\timing                          Show how long commands take, or stop that
-  \\watch SECONDS                   Repeat the last command until Ctrl-C
-  help [COMMAND] (?)               This list, or one command
-  quit, exit (q)                   Leave (also Ctrl-D)"""
+  watch ID                                Follow an instance; events appear while you type
+  watch-all [--machines a,b] ...          Follow all events, or some
+  unwatch [SUBSCRIPTION]                  End a watch, or all
+  reconnect (rc)                          Connect anew
+  \\timing                                 Show how long commands take, or stop that
+  \\watch SECONDS                          Repeat the last command until Ctrl-C
+  help [COMMAND] (?)                      This list, or one command
+  quit, exit (q)                          Leave (also Ctrl-D)"""
 
 
 class Session:
@@ -235,9 +235,9 @@ class Session:
                 out.line(f"Unknown command: {arguments[0]}. Type 'help' for help.")
             return
         out.line("Commands:")
-        for name, own in OWN.items():
+        for own in OWN.values():
             aliases = f" ({', '.join(own.aliases)})" if own.aliases else ""
-            out.line(f"  {own.usage + aliases:<32} {own.help}")
+            out.line(f"  {own.usage + aliases:<39} {own.help}")
         out.line(HELP_TAIL)
         more = [name for name in self.group.list_commands(typer.Context(self.group)) if name not in OWN]
         out.line("Also, as in a shell: " + ", ".join(n for n in more if n not in _NOT_HERE))
