@@ -83,6 +83,13 @@ class Principal(msgspec.Struct, frozen=True):
         """Return whether its roles allow an operation; what is not in the table is not allowed."""
         return operation in _allowed(self.roles, bool(self.machines))
 
+    def refusal(self, operation: str) -> RefusalReason | None:
+        """Return why its roles or its scope forbid an operation, or None."""
+        if self.may(operation):
+            return None
+        whole = self.scoped and PERMISSIONS[operation].scope is Scope.WHOLE
+        return RefusalReason.MACHINE_SCOPE if whole else RefusalReason.FORBIDDEN
+
     def sees(self, machine: str) -> bool:
         """Return whether a machine is inside its scope."""
         return not self.machines or _scope_pattern(self.machines).fullmatch(machine) is not None

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rstmdb_storage import Commit, CommitPolicy, Log, LogPoisoned
-
 from rstmdb_server.world import Host
+from rstmdb_storage import Commit, CommitPolicy, Log, LogPoisoned
 
 
 class CommitLoop:
@@ -42,8 +41,8 @@ class CommitLoop:
         "_on_failure",
         "_records",
         "_started",
-        "policy",
         "poisoned",
+        "policy",
     )
 
     def __init__(

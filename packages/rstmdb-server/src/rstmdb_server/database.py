@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+
 from rstmdb_core import (
     EngineSettings,
     Record,
@@ -30,6 +31,8 @@ from rstmdb_core import (
     encode_record,
     load,
 )
+from rstmdb_server.answers import disk_full, sync_failed
+from rstmdb_server.world import Host
 from rstmdb_storage import (
     CorruptionError,
     DataDirectory,
@@ -42,9 +45,6 @@ from rstmdb_storage import (
     SnapshotInfo,
     SnapshotStore,
 )
-
-from rstmdb_server.answers import disk_full, sync_failed
-from rstmdb_server.world import Host
 
 RECOVERY_READ_BYTES = 4 * 1024 * 1024
 """How much log is decoded at a time while recovering: large enough to amortise, small beside the state."""
@@ -135,7 +135,7 @@ class Database:
         if self.poison_reason is not None:
             return sync_failed(self.poison_reason)
         outcome = decide(self.state, command, now_ms=self.now_ms, new_id=self._new_id)
-        if type(outcome) is Refusal:
+        if isinstance(outcome, Refusal):
             return outcome
         record = outcome.record
         if record is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import msgspec
-from rstmdb_protocol import OPERATIONS
 
+import msgspec
+
+from rstmdb_protocol import OPERATIONS
 from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers import admin, batch, events, instances, machines, negotiation, wal, watches
 from rstmdb_server.metrics import OPERATION_INDEX
@@ -42,5 +43,5 @@ class Dispatcher:
 
     def suggestion(self, name: str) -> str:
         """Return ``, did you mean X?`` when an operation is spelled almost so, else nothing."""
-        near = difflib.get_close_matches(name.upper()[:64], self._operations, n=1, cutoff=0.75)
+        near = difflib.get_close_matches(name[:64].upper(), self._operations, n=1, cutoff=0.75)
         return f", did you mean {near[0]}?" if near else ""

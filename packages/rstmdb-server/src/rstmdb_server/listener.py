@@ -43,7 +43,7 @@ class LoopHost:
         self._on_failure = on_failure
         self._threads = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="rstmdb-io")
         self.monotonic = time.monotonic
-        self.call_soon = loop.call_soon
+        self.call_soon: Callable[[Callable[[], None]], Any] = loop.call_soon
 
     def wall_ms(self) -> int:
         """Return milliseconds since the epoch."""
@@ -160,9 +160,23 @@ class ClientProtocol(asyncio.Protocol):
 
 
 class TlsClientProtocol(ClientProtocol):
-    """One socket of a client over TLS, where a half-closed stream does not exist."""
+    """One socket of a client over TLS, where a half-closed stream does not exist.
 
-    __slots__ = ()
+    It is made when the socket is accepted, and connected when the handshake has succeeded. Nobody tells it of
+    a handshake that failed, so a timer looks.
+    """
+
+    __slots__ = ("_deadline",)
+
+    def __init__(self, reactor: Reactor, write_buffer_bytes: int, handshake_seconds: float) -> None:
+        super().__init__(reactor, write_buffer_bytes)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(handshake_seconds + 1.0, reactor.handshake_failed)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open the session: the handshake has succeeded."""
+        self._deadline.cancel()
+        super().connection_made(transport)
 
     def eof_received(self) -> bool:
         """Answer what was asked; the transport closes by itself."""
@@ -188,7 +202,7 @@ def bind(host: str, port: int) -> socket.socket:
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # A name such as localhost may have addresses of both families; IPv4 first, as published clients do.
-    family, kind, protocol, _, address = sorted(found, key=lambda info: info[0] != socket.AF_INET)[0]
+    family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -232,10 +246,15 @@ class Listener:
         client is refused in between.
         """
         loop = asyncio.get_running_loop()
-        protocol = ClientProtocol if context is None else TlsClientProtocol
+
+        def protocol() -> ClientProtocol:
+            if context is None:
+                return ClientProtocol(self._reactor, self._write_buffer_bytes)
+            return TlsClientProtocol(self._reactor, self._write_buffer_bytes, self._handshake_seconds)
+
         previous = self._server
         self._server = await loop.create_server(
-            lambda: protocol(self._reactor, self._write_buffer_bytes),
+            protocol,
             sock=self._socket.dup(),
             backlog=backlog,
             ssl=context,

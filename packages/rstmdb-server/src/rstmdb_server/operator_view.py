@@ -89,7 +89,8 @@ class ServerView:
         if not token:
             return False
         found = authenticator.authenticate(token, self._services.host.wall_ms())
-        return not isinstance(found, AuthRefusal) and found.may("STATS")
+        # The page shows every machine, so a token that sees some of them does not open it.
+        return not isinstance(found, AuthRefusal) and found.may("STATS") and not found.scoped
 
     def _gauges(self) -> Gauges:
         services = self._services

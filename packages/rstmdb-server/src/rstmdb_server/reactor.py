@@ -15,8 +15,10 @@ appended when it was decided, and leaves when the log is durable up to there. Re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from rstmdb_core import Refusal
 from rstmdb_protocol import (
@@ -31,15 +33,18 @@ from rstmdb_protocol import (
     encode_ok,
     frame_for,
 )
-from rstmdb_storage import CommitPolicy
-
-from rstmdb_server.answers import NEVER, Deferred, Held, bad_request, sync_failed, unauthorized
-from rstmdb_server.auth import UNRESTRICTED, RefusalReason
+from rstmdb_server.access import Access
+from rstmdb_server.answers import NEVER, Deferred, Held, bad_request, sync_failed
+from rstmdb_server.auth import UNRESTRICTED, Authenticator
 from rstmdb_server.commit_loop import CommitLoop
 from rstmdb_server.dispatch import Dispatcher, Operation
+from rstmdb_server.logs import SlowOperations
+from rstmdb_server.metrics import OPERATION_INDEX, OPERATION_NAMES, UNKNOWN_OPERATION
 from rstmdb_server.services import Services
 from rstmdb_server.session import Phase, Session
+from rstmdb_server.settings import Settings
 from rstmdb_server.world import Wire
+from rstmdb_storage import CommitPolicy
 
 if TYPE_CHECKING:
     from rstmdb_server.world import Host
@@ -50,13 +55,37 @@ REQUESTS_A_TURN_MAX = 64
 INBOX_MAX = 4 * REQUESTS_A_TURN_MAX
 """Decoded requests that may wait in a session before its socket is no longer read."""
 
+LARGE_ANSWER_BYTES = 16 * 1024
+"""Answers up to here are bounded by their number; larger ones are counted by their bytes."""
+
+DEFERRED_RESERVE_BYTES = 1024 * 1024
+"""What an answer that is not known yet counts as: a page of the log may take megabytes."""
+
+ERROR_MESSAGE_CHARACTERS_MAX = 2048
+"""A refusal quotes what the client sent; a name of megabytes is not worth sending back."""
+
+ECHOED_ID_CHARACTERS_MAX = 64 * 1024
+"""A malformed request with a longer id is not answered: no client sends one, and it may not fit a frame."""
+
 REFUSED_SESSIONS_MAX = 64
 """Sessions over ``max_connections`` that are still told so; beyond these the socket is just closed."""
 
-CLOSE_GRACE_SECONDS = 2.0
+CLOSE_GRACE_SECONDS = 10.0
+"""How long the last answers may take to leave; then a peer that does not read is cut off."""
 
-UNKNOWN = -1
-"""The operation index of what is no operation: its answer is counted as an error only."""
+
+_AUTH = OPERATION_INDEX["AUTH"]
+
+
+def _held_bytes(out: Iterable[Held]) -> int:
+    held = 0
+    for answer in out:
+        size = len(answer.frame)
+        if answer.hold == NEVER:
+            held += DEFERRED_RESERVE_BYTES
+        elif size > LARGE_ANSWER_BYTES:
+            held += size
+    return held
 
 
 class Reactor:
@@ -82,7 +111,9 @@ class Reactor:
         self._preparing = False
         self._durable_callbacks: list[tuple[int, Callable[[], None]]] = []
         self._draining: Callable[[], None] | None = None
-        self._in_flight_max = services.settings.network.requests_in_flight_max
+        self._refused_sessions = 0
+        self._access = Access(services)
+        self._apply_limits()
         self.sessions: dict[Session, None] = {}
         self.commits = CommitLoop(
             self._log,
@@ -101,11 +132,12 @@ class Reactor:
         """Open a session; None when there are so many that the socket is to be closed without a word."""
         limits = self._services.settings.network
         session = Session(wire, peer, self._host.monotonic())
-        if len(self.sessions) >= limits.max_connections:
-            if len(self.sessions) >= limits.max_connections + REFUSED_SESSIONS_MAX:
-                self._counters.refused("limit")
-                return None
+        refused = len(self.sessions) - self._refused_sessions >= limits.max_connections
+        if refused:
             self._counters.refused("limit")
+            if self._refused_sessions >= REFUSED_SESSIONS_MAX:
+                return None
+            self._refused_sessions += 1
             session.phase = Phase.REFUSED
             session.refusal = Refusal(
                 code=ErrorCode.RATE_LIMITED.value,
@@ -117,8 +149,13 @@ class Reactor:
         if self._draining is not None:
             session.phase = Phase.CLOSING
         self.sessions[session] = None
-        self._counters.connection_opened()
+        if not refused:
+            self._counters.connection_opened()
         return session
+
+    def handshake_failed(self) -> None:
+        """Count a peer that never became a session: its TLS handshake failed or took too long."""
+        self._counters.refused("tls")
 
     def receive(self, session: Session, data: bytes) -> None:
         """Handle bytes of a session."""
@@ -129,16 +166,10 @@ class Reactor:
             session.last_activity = now
             session.inbox.extend(messages)
             self._serve(session, now)
-        if session.decoder.error is not None and session.phase is not Phase.CLOSING:
-            # Framing is lost: what came before is answered, then the stream ends. Nothing is said about
-            # it, since nobody could tell which request such an answer belongs to.
-            self._counters.framing_errors += 1
-            self._services.log.debug("framing error", peer=session.peer, error=str(session.decoder.error))
-            self._finish(session)
-        if self._log.pending_records and self.commits.policy.turn_over(
-            began=self._turn_started, now=self._host.monotonic(), pending_bytes=self._log.pending_bytes
-        ):
-            self._end_turn()
+        if session.decoder.error is not None:
+            self._framing_lost(session)
+        if self._log.pending_records:
+            self._end_long_turn()
 
     def end_of_stream(self, session: Session) -> None:
         """The peer has sent everything it will send: answer it, then close."""
@@ -159,7 +190,10 @@ class Reactor:
         self._backlog.pop(session, None)
         if session in self.sessions:
             del self.sessions[session]
-            self._counters.connection_closed()
+            if session.refusal is None:
+                self._counters.connection_closed()
+            else:
+                self._refused_sessions -= 1
         if not self.sessions and self._draining is not None:
             self._draining()
 
@@ -174,7 +208,7 @@ class Reactor:
         self._open_turn(self._host.monotonic())
         if session.inbox:
             self._backlog[session] = None
-        elif session.reading_paused:
+        elif session.reading_paused and not session.end_of_stream and session.phase is not Phase.CLOSING:
             self._resume_reading(session)
         if session.subscriptions:
             self._services.hub.resume(session)
@@ -184,21 +218,31 @@ class Reactor:
     def _serve(self, session: Session, now: float) -> None:
         inbox = session.inbox
         quota = REQUESTS_A_TURN_MAX
-        in_flight_max = self._in_flight_max
+        in_flight_max, held_max = self._in_flight_max, self._held_bytes_max
+        blocked = False
         while inbox and session.phase is not Phase.CLOSING:
             if not quota:
                 self._backlog[session] = None  # the next turn goes on, after the other sessions
                 break
-            if session.writing_paused or len(session.out) >= in_flight_max:
-                break  # resume_writing or the flush of answers goes on
+            if session.writing_paused or len(session.out) >= in_flight_max or session.held_bytes >= held_max:
+                blocked = True  # resume_writing or the flush of answers goes on
+                break
             quota -= 1
             payload, framing = inbox.popleft()
             self._request(session, payload, framing, now)
         if session.phase is Phase.CLOSING:
             inbox.clear()
         elif inbox:
-            if len(inbox) >= INBOX_MAX:
+            # What waits is bounded in bytes, too: one message may have megabytes.
+            if blocked or session.decoder.withheld or len(inbox) >= INBOX_MAX:
                 self._pause_reading(session)
+        elif session.decoder.withheld:
+            # What came before it is handled, and has raised the limit of this message, or not.
+            inbox.extend(session.decoder.feed(b""))
+            if session.decoder.error is not None:
+                self._framing_lost(session)
+            else:
+                self._serve(session, now)
         elif session.end_of_stream:
             self._close_after_answers(session)
         elif session.reading_paused and not session.writing_paused:
@@ -206,11 +250,12 @@ class Reactor:
 
     def _request(self, session: Session, payload: bytes, framing: Framing, now: float) -> None:
         request = decode_request(payload)
-        if type(request) is MalformedRequest:
-            if request.id is None:
+        if isinstance(request, MalformedRequest):
+            if request.id is None or len(request.id) > ECHOED_ID_CHARACTERS_MAX:
                 self._close_after_answers(session)
             else:
-                self._answer(session, request.id, framing, UNKNOWN, now, bad_request(request.message))
+                refused = bad_request(request.message)
+                self._answer(session, request.id, framing, UNKNOWN_OPERATION, now, refused)
             return
         operation = self._dispatcher.get(request.op)
         refusal = self._gate(session, operation, request.op)
@@ -233,8 +278,8 @@ class Reactor:
                 )
             if session.decoder.payload_bytes_max != FRAME_PAYLOAD_BYTES_MAX and session.principal is not None:
                 session.decoder.payload_bytes_max = FRAME_PAYLOAD_BYTES_MAX
-        index = operation.index if operation is not None else UNKNOWN
-        if type(outcome) is Deferred:
+        index = operation.index if operation is not None else UNKNOWN_OPERATION
+        if isinstance(outcome, Deferred):
             self._defer(session, request.id, framing, index, now, outcome)
         else:
             self._answer(session, request.id, framing, index, now, outcome)
@@ -251,15 +296,7 @@ class Reactor:
             return bad_request(f"unknown operation {op!r}{self._dispatcher.suggestion(op)}")
         if session.unrestricted or operation.exempt:
             return None
-        principal = session.principal
-        if principal is None:
-            return unauthorized(
-                "authentication required: send AUTH with a token first", RefusalReason.NOT_AUTHENTICATED
-            )
-        if principal.expired(self._database.now_ms):
-            return unauthorized(f"the token of {principal.name!r} has expired", RefusalReason.EXPIRED)
-        reason = principal.refusal(op)
-        return None if reason is None else unauthorized(f"{principal.name!r} may not {op}", reason)
+        return self._access.refusal(session, op)
 
     def _answer(
         self,
@@ -271,18 +308,14 @@ class Reactor:
         outcome: bytes | Refusal,
     ) -> None:
         arms = ""
-        if type(outcome) is bytes:
-            frame = frame_for(encode_ok(request_id, outcome), framing)
+        if isinstance(outcome, bytes):
+            frame = self._ok_frame(request_id, framing, outcome)
             if session.arming:
                 arms, session.arming = session.arming, ""
         else:
             frame = self._error_frame(request_id, framing, outcome)
-        if len(frame) > FRAME_PAYLOAD_BYTES_MAX:
-            frame = self._error_frame(
-                request_id,
-                framing,
-                bad_request(f"the answer would take {len(frame)} bytes, over the limit of one frame"),
-            )
+        if len(frame) > LARGE_ANSWER_BYTES:
+            session.held_bytes += len(frame)
         session.out.append(
             Held(self._database.appended_sequence, frame, request_id, framing, index, started, arms)
         )
@@ -290,12 +323,22 @@ class Reactor:
             session.dirty = True
             self._dirty.append(session)
 
+    def _ok_frame(self, request_id: str, framing: Framing, result: bytes) -> bytes:
+        payload = encode_ok(request_id, result)
+        if len(payload) > FRAME_PAYLOAD_BYTES_MAX:
+            refusal = bad_request(f"the answer would take {len(payload)} bytes, over the limit of one frame")
+            return self._error_frame(request_id, framing, refusal)
+        return frame_for(payload, framing)
+
     def _error_frame(self, request_id: str, framing: Framing, refusal: Refusal) -> bytes:
         self._counters.error(refusal.code)
+        message = refusal.message
+        if len(message) > ERROR_MESSAGE_CHARACTERS_MAX:
+            message = message[:ERROR_MESSAGE_CHARACTERS_MAX] + "..."
         payload = encode_error(
             request_id,
             refusal.code,
-            refusal.message,
+            message,
             retryable=self._retryable(refusal),
             details=refusal.details,
         )
@@ -319,16 +362,14 @@ class Reactor:
     ) -> None:
         held = Held(NEVER, b"", request_id, framing, index, started)
         session.out.append(held)
-        session.deferred += 1
+        session.held_bytes += DEFERRED_RESERVE_BYTES
 
         def deliver(outcome: bytes | Refusal) -> None:
-            if type(outcome) is bytes:
-                held.frame = frame_for(encode_ok(request_id, outcome), framing)
+            if isinstance(outcome, bytes):
+                held.frame = self._ok_frame(request_id, framing, outcome)
             else:
-                assert isinstance(outcome, Refusal)
                 held.frame = self._error_frame(request_id, framing, outcome)
             held.hold = self._database.appended_sequence
-            session.deferred -= 1
             if not session.closed:
                 self.touch(session)
 
@@ -367,6 +408,14 @@ class Reactor:
             for session in backlog:
                 if not session.closed:
                     self._serve(session, now)
+                    if self._log.pending_records:
+                        self._end_long_turn()
+
+    def _end_long_turn(self) -> None:
+        if self.commits.policy.turn_over(
+            began=self._turn_started, now=self._host.monotonic(), pending_bytes=self._log.pending_bytes
+        ):
+            self._end_turn()
 
     def _end_turn(self) -> None:
         self._turn_started = self._host.monotonic()
@@ -405,18 +454,28 @@ class Reactor:
         frames: list[bytes] = []
         if out:
             observe = self._counters.observe
+            slow_seconds = self._slow.threshold_seconds
             while out and out[0].hold <= durable:
                 held = out.popleft()
                 frames.append(held.frame)
-                if held.operation_index >= 0:
-                    observe(held.operation_index, now - held.started)
+                seconds = now - held.started
+                observe(held.operation_index, seconds)
+                if seconds >= slow_seconds:
+                    self._tell_slow(session, held.operation_index, seconds, now)
                 if held.arms:
                     self._services.hub.arm(held.arms)
             if out and out[0].hold < NEVER:
                 # It waits for a commit; the end of that commit flushes it.
                 session.dirty = True
                 self._dirty.append(session)
-            if session.inbox and not session.writing_paused and len(out) < self._in_flight_max:
+            if session.held_bytes:
+                session.held_bytes = _held_bytes(out)
+            if (
+                session.inbox
+                and not session.writing_paused
+                and len(out) < self._in_flight_max
+                and session.held_bytes < self._held_bytes_max
+            ):
                 self._backlog[session] = None
                 self._open_turn(now)
         had_events = bool(session.events)
@@ -441,7 +500,6 @@ class Reactor:
         for session in list(self.sessions):
             frames = [self._error_frame(held.request_id, held.framing, refusal) for held in session.out]
             session.out.clear()
-            session.deferred = 0
             session.events.clear()
             if frames:
                 session.wire.write(b"".join(frames))
@@ -453,20 +511,69 @@ class Reactor:
     def tick(self) -> None:
         """Do what is due by time: background syncs, deadlines, idle sessions. Called every 10 to 100 ms."""
         now = self._host.monotonic()
+        wall_ms = self._host.wall_ms()
         self.commits.sync_if_due()
         self._prepare_segment()
         network = self._services.settings.network
         for session in list(self.sessions):
             if session.phase is Phase.READY:
-                quiet = now - session.last_activity
-                if quiet > network.idle_timeout_secs and not session.subscriptions and not session.out:
+                quiet = now - session.last_activity > network.idle_timeout_secs and not session.out
+                # Watchers are spared, but not with a message that they began and never finished.
+                if quiet and (not session.subscriptions or session.decoder.buffered_bytes):
                     self._close_after_answers(session)
+                if session.subscriptions and not session.unrestricted:
+                    self._access.end_expired(session, wall_ms)
             elif session.phase is Phase.CLOSING:
-                if now - session.last_activity > CLOSE_GRACE_SECONDS:
+                if session.out:
+                    session.last_activity = now  # its answers wait for the disk, not for the peer
+                elif now - session.last_activity > CLOSE_GRACE_SECONDS:
                     session.wire.abort()
             elif now - session.opened > network.handshake_timeout_secs:
                 self._services.log.debug("handshake deadline passed", peer=session.peer)
                 session.wire.abort()
+
+    def reload(self, settings: Settings, authenticator: Authenticator) -> None:
+        """Put new limits and tokens into force; what cannot change while serving stays as it was.
+
+        Args:
+            settings: Its network limits, authentication, TLS and logging sections count.
+            authenticator: Made from them. Sessions whose token is gone are nobody from now on: their
+                subscriptions end, and their requests are refused until they authenticate anew.
+        """
+        self._services.settings = msgspec.structs.replace(
+            self._services.settings,
+            network=settings.network,
+            auth=settings.auth,
+            tls=settings.tls,
+            logging=settings.logging,
+        )
+        self._apply_limits()
+        self._services.authenticator = authenticator
+        wall_ms = self._host.wall_ms()
+        for session in list(self.sessions):
+            if session.phase in (Phase.NEW, Phase.READY):
+                self._access.renew(session, wall_ms)
+
+    def _apply_limits(self) -> None:
+        settings = self._services.settings
+        self._in_flight_max = settings.network.requests_in_flight_max
+        self._held_bytes_max = settings.network.write_buffer_bytes_max
+        self._slow = SlowOperations(settings.logging.slow_operation_ms)
+
+    def _tell_slow(self, session: Session, operation: int, seconds: float, now: float) -> None:
+        if operation == _AUTH:
+            return  # a wrong token is answered late on purpose
+        self._counters.slow_operations += 1
+        name = session.principal.name if session.principal is not None else None
+        self._slow.report(OPERATION_NAMES[operation], seconds, now, peer=session.peer, principal=name)
+
+    def _framing_lost(self, session: Session) -> None:
+        # What came before is answered, then the stream ends. Nothing is said about it, since nobody could
+        # tell which request such an answer belongs to.
+        if session.phase is not Phase.CLOSING and not session.end_of_stream:
+            self._counters.framing_errors += 1
+            self._services.log.debug("framing error", peer=session.peer, error=str(session.decoder.error))
+            self._finish(session)
 
     def _prepare_segment(self) -> None:
         """Have the log's next segment made ready off the loop, so that a rotation costs no pause."""

@@ -13,8 +13,10 @@ is recovered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -24,19 +26,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import anyio
-from rstmdb_core import EngineSettings
-from rstmdb_storage import (
-    CommitPolicy,
-    CorruptionError,
-    DiskFull,
-    FormatError,
-    FsyncPolicy,
-    LockedError,
-    LogConfig,
-    OsFileSystem,
-    StorageError,
-)
 
+from rstmdb_core import EngineSettings
 from rstmdb_server import exit_codes, logs, notify
 from rstmdb_server.auth import AttemptLimiter, Authenticator, load_authenticator
 from rstmdb_server.compaction_job import CompactionJob
@@ -51,11 +42,34 @@ from rstmdb_server.services import Services
 from rstmdb_server.settings import ConfigError, Settings, parse_address
 from rstmdb_server.tls import server_context
 from rstmdb_server.watch import WatchHub
+from rstmdb_storage import (
+    CommitPolicy,
+    CorruptionError,
+    DiskFull,
+    FormatError,
+    FsyncPolicy,
+    LockedError,
+    LogConfig,
+    OsFileSystem,
+    StorageError,
+)
 
 TICK_SECONDS = 0.05
 DRAIN_SECONDS = 10.0
+DESCRIPTORS_RESERVED = 512
+"""Beside those of clients: refused ones, segments, readers of lagging watchers, the operators' address."""
 SWITCH_INTERVAL_SECONDS = 0.0005
-"""How long a worker thread may hold the interpreter against the loop: short, since the loop serves everybody."""
+"""How long a worker thread may hold the interpreter against the loop, which serves everybody: short."""
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise the soft limit of open files as far as the clients that are allowed need it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class StartError(Exception):
@@ -73,6 +87,7 @@ class StartError(Exception):
 def serve(settings: Settings, *, config_path: str | None) -> int:
     """Serve until told to stop; returns the exit code."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    _allow_descriptors(settings.network.max_connections + DESCRIPTORS_RESERVED)
     process = ServerProcess(settings, config_path=config_path)
     try:
         return anyio.run(process.run, backend_options={"use_uvloop": sys.platform != "win32"})
@@ -95,6 +110,7 @@ class ServerProcess:
         self._version = version("rstmdb-server")
         self._stop = anyio.Event()
         self._signals = 0
+        self._stopped = False
         self._failure: str | None = None
         self._notify = notify.Notifier(os.environ)
         self.view = ServerView(version=self._version)
@@ -230,7 +246,7 @@ class ServerProcess:
             self._notify.extend_timeout(30.0)
             self._notify.status(f"recovering: {text}")
 
-        path = os.path.abspath(storage.data_dir)
+        path = os.path.abspath(storage.data_dir)  # noqa: ASYNC240
         try:
             return await anyio.to_thread.run_sync(
                 lambda: open_database(
@@ -304,7 +320,7 @@ class ServerProcess:
         self._notify.watchdog(time.monotonic())
         due = self._services.database.log.sync_due_in(time.monotonic())
         delay = TICK_SECONDS if due is None else min(TICK_SECONDS, max(due, 0.001))
-        if not self._stop.is_set():
+        if not self._stopped:  # also while draining: deadlines hold until the end
             loop.call_later(delay, self._tick, loop)
 
     async def _reload(self) -> None:
@@ -319,11 +335,20 @@ class ServerProcess:
         else:
             logs.set_level(loaded.settings.logging.level)
             if hasattr(self, "_listener"):
-                if loaded.settings.tls.enabled:
+                if self._settings.tls.enabled and context is not None:
                     await self._listener.listen(context)
                 self._reactor.reload(loaded.settings, authenticator)
+                self._reopen_audit()
             self._log.info("configuration reloaded")
         self._notify.ready("serving")
+
+    def _reopen_audit(self) -> None:
+        audit = self._services.audit
+        if isinstance(audit, logs.AuditWriter):
+            try:
+                audit.reopen()
+            except OSError as error:
+                self._log.error("the audit file cannot be opened anew", reason=str(error))
 
     # -- stopping ---------------------------------------------------------------------------------------
 
@@ -336,8 +361,14 @@ class ServerProcess:
         self._reactor.drain(drained.set)
         with anyio.move_on_after(DRAIN_SECONDS):
             await drained.wait()
+            # A sync may run in the background; closing the log comes last.
+            while self._reactor.commits.in_flight:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+        self._stopped = True
         for session in list(self._reactor.sessions):
             session.wire.abort()
+        if self._reactor.commits.in_flight:
+            self._failed("the disk did not finish a sync in time")
         host.close()
         if self._failure is None:
             try:

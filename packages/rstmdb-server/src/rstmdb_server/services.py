@@ -37,11 +37,11 @@ class Services:
     """The parts of a server that handlers use; see the module docstring."""
 
     __slots__ = (
+        "after_durable",
         "attempts",
         "audit",
         "authenticator",
         "compaction",
-        "after_durable",
         "counters",
         "database",
         "host",

@@ -19,14 +19,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from rstmdb_protocol import HANDSHAKE_PAYLOAD_BYTES_MAX, Framing, MessageDecoder
-
 from rstmdb_server.answers import Held
-from rstmdb_server.auth import Principal
+from rstmdb_server.auth import Principal, RefusalReason
 from rstmdb_server.world import Wire
 
 if TYPE_CHECKING:
     from rstmdb_core import Refusal
-
     from rstmdb_server.watch import Subscription
 
 
@@ -52,13 +50,13 @@ class Session:
         "arming",
         "closed",
         "decoder",
-        "deferred",
         "dirty",
         "end_of_stream",
         "events",
         "events_bytes",
         "features",
         "framing",
+        "held_bytes",
         "inbox",
         "last_activity",
         "name",
@@ -69,6 +67,7 @@ class Session:
         "principal",
         "reading_paused",
         "refusal",
+        "revoked",
         "subscriptions",
         "unrestricted",
         "wire",
@@ -85,13 +84,14 @@ class Session:
         self.refusal: Refusal | None = None
         self.principal: Principal | None = None
         self.unrestricted = False  # the principal may do everything: nothing is asked a request
+        self.revoked: RefusalReason | None = None  # why it is nobody any more, after a reload
         self.features: frozenset[str] = frozenset()
         self.decoder = MessageDecoder(payload_bytes_max=HANDSHAKE_PAYLOAD_BYTES_MAX)
         self.inbox: deque[tuple[bytes, Framing]] = deque()
         self.framing = Framing.FRAME  # of the request that is being handled
         self.out: deque[Held] = deque()
         self.arming = ""  # id of the subscription that the answer being made will arm
-        self.deferred = 0  # answers in `out` that are not known yet
+        self.held_bytes = 0  # of large answers in `out`, with a reserve for each that is not known yet
         self.events: list[bytes] = []
         self.events_bytes = 0
         self.subscriptions: dict[str, Subscription] = {}
@@ -105,6 +105,14 @@ class Session:
         """Let the session act as this principal from now on."""
         self.principal = principal
         self.unrestricted = principal.unrestricted
+        self.revoked = None
+
+    def dismiss(self, reason: RefusalReason) -> None:
+        """Make the session nobody again; it may authenticate anew."""
+        self.principal = None
+        self.unrestricted = False
+        self.revoked = reason
+        self.decoder.payload_bytes_max = HANDSHAKE_PAYLOAD_BYTES_MAX
 
     def __repr__(self) -> str:
         return f"<Session {self.peer} {self.phase.value}>"

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rstmdb_server.metrics import OPERATION_NAMES, REQUEST_BUCKETS
 from rstmdb_server.services import SERVER_NAME, Services
 
 
-def statistics_of(services: Services) -> dict[str, Any]:
+def statistics_of(services: Services, *, visible: Callable[[str], bool] | None = None) -> dict[str, Any]:
     """Return the figures of STATS: totals since the start and what stands now.
 
     Totals only grow, so that a client makes rates of two answers. Times are seconds, sizes bytes.
+
+    Args:
+        services: The server's parts.
+        visible: Says which machines may be told of; None is all of them.
     """
     database, counters, hub = services.database, services.counters, services.hub
     log = database.log
     storage = log.statistics
     newest = services.compaction.newest
     now = services.host.monotonic()
+    by_state = database.state.counts_by_state()
+    instances, machines = database.state.instance_count, database.state.machine_version_count
+    if visible is not None:
+        by_state = {key: count for key, count in by_state.items() if visible(key[0])}
+        instances = sum(by_state.values())
+        machines = sum(len(versions) for name, versions in database.state.machines.items() if visible(name))
     return {
         "server_name": SERVER_NAME,
         "server_version": services.version,
         "uptime_seconds": round(now - services.started, 3),
         "time_ms": services.host.wall_ms(),
-        "instances": database.state.instance_count,
-        "machines": database.state.machine_version_count,
+        "instances": instances,
+        "machines": machines,
         "instances_by_state": [
             {"machine": machine, "state": state, "instances": count}
-            for (machine, state), count in sorted(database.state.counts_by_state().items())
+            for (machine, state), count in sorted(by_state.items())
         ],
         "requests": {
             name: {

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from rstmdb_core import EventApplied, Record, decode_record
 from rstmdb_protocol import Framing, event_prefix, frame_for
-from rstmdb_storage import SequenceTrimmed, Log, LogReader, LogRecord
-
 from rstmdb_server.wire_effects import EventEncoder, encode_end, kind_of, subject_of
+from rstmdb_storage import Log, LogReader, LogRecord, SequenceTrimmed
 
 if TYPE_CHECKING:
     from rstmdb_server.session import Session
@@ -73,6 +72,18 @@ class Filter:
         # Wants every applied event: the common case, decided once.
         self._open = "apply" in kinds and not (
             instance_id or self.machines or self.from_states or self.to_states or self.events or visible
+        )
+
+    def seen_by(self, visible: Callable[[str], bool] | None) -> Filter:
+        """Return the same filter for a principal that sees these machines; None for all of them."""
+        return Filter(
+            instance_id=self.instance_id,
+            machines=self.machines,
+            from_states=self.from_states,
+            to_states=self.to_states,
+            events=self.events,
+            kinds=self.kinds,
+            visible=visible,
         )
 
     def wants(self, effect: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+
 from rstmdb_core import ApplyEvent, Batch, CreateInstance, DeleteInstance, Refusal, Refused
 from rstmdb_protocol import (
     ApplyEventParams,
@@ -18,7 +19,6 @@ from rstmdb_protocol import (
     ParamsError,
     decode_params,
 )
-
 from rstmdb_server.answers import bad_request, unauthorized
 from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers.scope import instance_refusal, machine_refusal, principal_of
@@ -66,7 +66,7 @@ class BatchOperations:
 
     def _gate(self, session: Session, op: str | None) -> Refusal | None:
         if op not in ("CREATE_INSTANCE", "APPLY_EVENT", "DELETE_INSTANCE"):
-            named = "an item without `op`" if op is None else f"{op!r}"
+            named = "an item without `op`" if op is None else f"{op[:64]!r}"
             return bad_request(
                 f"{named} may not stand in a BATCH: only CREATE_INSTANCE, APPLY_EVENT and DELETE_INSTANCE"
             )

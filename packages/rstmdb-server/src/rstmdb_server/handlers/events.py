@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import msgspec
+
 from rstmdb_core import ApplyEvent, Refusal, explain
 from rstmdb_protocol import ApplyEventParams, ExplainEventParams, decode_params
-
 from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers.scope import instance_refusal
 from rstmdb_server.services import Services

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from rstmdb_core import CreateInstance, DeleteInstance, Refusal, get_instance, list_instances
 from rstmdb_protocol import (
     CreateInstanceParams,
@@ -12,7 +13,6 @@ from rstmdb_protocol import (
     SnapshotInstanceParams,
     decode_params,
 )
-
 from rstmdb_server.answers import Deferred
 from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers.scope import instance_refusal, machine_refusal, visible_machines

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import msgspec
+
 from rstmdb_core import PutMachine, Refusal, get_machine, list_machines
 from rstmdb_protocol import GetMachineParams, ListMachinesParams, PutMachineParams, decode_params
-
 from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers.scope import machine_refusal, visible_machines
 from rstmdb_server.services import Services

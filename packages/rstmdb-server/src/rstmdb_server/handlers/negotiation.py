@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import msgspec
+
 from rstmdb_core import Refusal
 from rstmdb_protocol import (
     BATCH_OPERATIONS_MAX,
     FRAME_PAYLOAD_BYTES_MAX,
     AuthParams,
+    EmptyParams,
     ErrorCode,
     HelloParams,
     decode_params,
 )
-
 from rstmdb_server.answers import Deferred
 from rstmdb_server.auth import AuthRefusal
 from rstmdb_server.dispatch_types import Handler
@@ -98,20 +99,23 @@ class NegotiationOperations:
         session.phase = Phase.READY
         return b'{"authenticated":true}'
 
-    def ping(self, _session: Session, _params: msgspec.Raw) -> bytes:
+    def ping(self, _session: Session, params: msgspec.Raw) -> bytes:
         """PING."""
+        decode_params(EmptyParams, params)
         return b'{"pong":true}'
 
-    def bye(self, session: Session, _params: msgspec.Raw) -> bytes:
+    def bye(self, session: Session, params: msgspec.Raw) -> bytes:
         """BYE: end the subscriptions, answer, close."""
+        decode_params(EmptyParams, params)
         for subscription in list(session.subscriptions.values()):
             self._services.hub.remove(subscription)
         session.end_of_stream = True
         session.inbox.clear()
         return b'{"goodbye":true}'
 
-    def info(self, _session: Session, _params: msgspec.Raw) -> bytes:
+    def info(self, _session: Session, params: msgspec.Raw) -> bytes:
         """INFO."""
+        decode_params(EmptyParams, params)
         return self._info
 
 

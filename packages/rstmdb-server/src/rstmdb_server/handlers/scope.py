@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from rstmdb_core import Refusal, State
 from rstmdb_protocol import ErrorCode
-
 from rstmdb_server.answers import unauthorized
 from rstmdb_server.auth import Principal
 from rstmdb_server.session import Session

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from rstmdb_core import Refusal, decode_record
-from rstmdb_protocol import WalReadParams, decode_params
-from rstmdb_storage import SequenceTrimmed, LogReader
 
+from rstmdb_core import Refusal, decode_record
+from rstmdb_protocol import EmptyParams, WalReadParams, decode_params
 from rstmdb_server.answers import Deferred, bad_request
 from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers.scope import principal_of
 from rstmdb_server.services import Services
 from rstmdb_server.session import Session
 from rstmdb_server.wire_effects import entry_of, subject_of
+from rstmdb_storage import LogReader, SequenceTrimmed
 
 PAGE_ENTRIES_MAX = 10_000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
@@ -158,8 +158,9 @@ class WalOperations:
         self._services.after_durable(self._database.appended_sequence, begin)
         return deferred
 
-    def stats(self, _session: Session, _params: msgspec.Raw) -> bytes:
+    def stats(self, _session: Session, params: msgspec.Raw) -> bytes:
         """WAL_STATS."""
+        decode_params(EmptyParams, params)
         database = self._database
         statistics = database.log.statistics
         return _encode(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
+
 from rstmdb_core import Refusal, instance_position
 from rstmdb_protocol import UnwatchParams, WatchAllParams, WatchInstanceParams, decode_params
-
 from rstmdb_server.answers import bad_request
 from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers.scope import instance_refusal, principal_of
@@ -21,14 +21,14 @@ _encode = msgspec.json.encode
 class WatchOperations:
     """Handlers that begin and end subscriptions."""
 
-    __slots__ = ("_counters", "_database", "_hub", "_new_id", "_subscriptions_max")
+    __slots__ = ("_counters", "_database", "_hub", "_new_id", "_services")
 
     def __init__(self, services: Services) -> None:
         self._database = services.database
         self._hub = services.hub
         self._counters = services.counters
         self._new_id = services.host.new_id
-        self._subscriptions_max = services.settings.network.subscriptions_max
+        self._services = services
 
     def instance(self, session: Session, params: msgspec.Raw) -> bytes | Refusal:
         """WATCH_INSTANCE."""
@@ -46,7 +46,8 @@ class WatchOperations:
             return cursor
         subscription = self._subscribe(
             session,
-            Filter(instance_id=p.instance_id, kinds=kinds),
+            # Also here: the id may have belonged, or come to belong, to a machine that is not seen.
+            Filter(instance_id=p.instance_id, kinds=kinds, visible=_visible(session)),
             include_ctx=p.include_ctx,
             cursor=cursor,
         )
@@ -69,7 +70,6 @@ class WatchOperations:
         kinds = _kinds(p.include)
         if isinstance(cursor, Refusal):
             return cursor
-        principal = principal_of(session)
         subscription = self._subscribe(
             session,
             Filter(
@@ -78,7 +78,7 @@ class WatchOperations:
                 to_states=p.to_states or (),
                 events=p.events or (),
                 kinds=kinds,
-                visible=principal.sees if principal.scoped else None,
+                visible=_visible(session),
             ),
             include_ctx=p.include_ctx,
             cursor=cursor,
@@ -112,11 +112,12 @@ class WatchOperations:
     def _subscribe(
         self, session: Session, wanted: Filter, *, include_ctx: bool, cursor: int
     ) -> Subscription | Refusal:
-        if len(session.subscriptions) >= self._subscriptions_max:
+        limit = self._services.settings.network.subscriptions_max
+        if len(session.subscriptions) >= limit:
             return Refusal(
                 code="RATE_LIMITED",
-                message=f"a session has at most {self._subscriptions_max} subscriptions",
-                details={"reason": "SUBSCRIPTIONS_MAX", "limit": self._subscriptions_max},
+                message=f"a session has at most {limit} subscriptions",
+                details={"reason": "SUBSCRIPTIONS_MAX", "limit": limit},
             )
         subscription = Subscription(
             f"sub-{self._new_id()}",
@@ -159,6 +160,11 @@ class WatchOperations:
                 oldest_offset=log.oldest_sequence,
             )
         return cursor
+
+
+def _visible(session: Session) -> Callable[[str], bool] | None:
+    principal = principal_of(session)
+    return principal.sees if principal.scoped else None
 
 
 def _kinds(include: Iterable[str] | None) -> frozenset[str]:
