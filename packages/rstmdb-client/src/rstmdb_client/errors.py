@@ -82,6 +82,7 @@ class RstmdbError(Exception):
 
 def _restore(kind: type[RstmdbError], args: tuple[Any, ...], fields: dict[str, Any]) -> RstmdbError:
     error = kind.__new__(kind, *args)
+    error.args = args
     error.__dict__.update(fields)
     return error
 
@@ -182,7 +183,7 @@ class RequestTimeout(RstmdbError, TimeoutError):
     """
 
     def __init__(self, operation: str, timeout: float | None) -> None:
-        super().__init__(operation, timeout)
+        super().__init__(operation)  # with two arguments an OSError would take them for errno and text
         self.operation = operation
         self.timeout = timeout
 

@@ -33,7 +33,7 @@ class _Connection(asyncio.Protocol):
         for payload, _ in self.decoder.feed(data):
             request = json.loads(payload)
             self.server.requests.append(request)
-            if self.server.silent:
+            if self.server.mute or (self.server.silent and request["op"] not in ("HELLO", "AUTH")):
                 continue
             answers.append(self.answer(request))
         if answers:
@@ -148,7 +148,8 @@ class ModelServer:
     """The model database on a port.
 
     Attributes:
-        silent: requests are read and counted, but neither executed nor answered.
+        silent: requests are read and counted, but neither executed nor answered; greetings are.
+        mute: nothing is answered.
         requests: every request as it arrived.
         accepted: how many connections were made.
     """
@@ -157,6 +158,7 @@ class ModelServer:
         self.database = database
         self.token = token
         self.silent = False
+        self.mute = False
         self.requests: list[dict[str, Any]] = []
         self.accepted = 0
         self.connections: set[_Connection] = set()

@@ -144,7 +144,7 @@ class AsyncPool:
         Raises:
             ConnectionFailed: no connection could be made.
         """
-        while self._size < self._min_size:
+        for _ in range(self._min_size - self._size):
             async with self._changed:
                 self._size += 1
             member = await self._create()

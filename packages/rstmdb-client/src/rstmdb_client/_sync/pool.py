@@ -143,7 +143,7 @@ class Pool:
         Raises:
             ConnectionFailed: no connection could be made.
         """
-        while self._size < self._min_size:
+        for _ in range(self._min_size - self._size):
             with self._changed:
                 self._size += 1
             member = self._create()
