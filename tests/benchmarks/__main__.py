@@ -1,6 +1,6 @@
 """``hatch run bench``: measure on this machine, beside the peers, in one run.
 
-    python -m tests.benchmarks [throughput] [recovery] [memory] [snapshot] [fanout] [cli] [--seconds 2] [--rounds 3]
+    python -m tests.benchmarks [throughput] [recovery] [snapshot] [fanout] [--seconds 2] [--rounds 3]
 
 Without names: all of them. Absolute figures mean little on a shared machine; the ratios of one run do.
 """

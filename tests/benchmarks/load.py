@@ -149,3 +149,60 @@ def run(
         sock.close()
     poll.close()
     return Result(total, elapsed, latencies)
+
+
+def run_paced(
+    address: tuple[str, int],
+    requests: list[bytes],
+    *,
+    seconds: float,
+    rate: float,
+    during: Callable[[], None] | None = None,
+) -> Result:
+    """Load a server at a steady rate; latency counts from when a request was due, not from when it was sent.
+
+    Args:
+        address: Host and port.
+        requests: One request a connection, repeated.
+        seconds: How long to measure.
+        rate: Requests a second, over all connections.
+        during: Called once at the beginning (it must not block).
+    """
+    poll = select.epoll()
+    clock = time.perf_counter
+    interval = len(requests) / rate
+    sockets: dict[int, socket.socket] = {}
+    messages: dict[int, bytes] = {}
+    buffers: dict[int, bytearray] = {}
+    due: dict[int, float] = {}
+    waiting: dict[int, float] = {}  # idle connections, by when their next request is due
+    began = clock()
+    for index, message in enumerate(requests):
+        sock = socket.create_connection(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        number = sock.fileno()
+        sockets[number], messages[number], buffers[number] = sock, message, bytearray()
+        waiting[number] = began + 0.1 + interval * index / len(requests)
+        poll.register(number, select.EPOLLIN)
+    if during is not None:
+        during()
+    latencies: list[float] = []
+    now, end = began, began + 0.1 + seconds
+    while now < end:
+        for number in [number for number, at in waiting.items() if at <= now]:
+            due[number] = waiting.pop(number)
+            sockets[number].sendall(messages[number])
+        soonest = min(waiting.values(), default=now + 0.05)
+        for number, _ in poll.poll(max(0.0, min(soonest - clock(), 0.05))):
+            buffer = buffers[number]
+            buffer += sockets[number].recv(65536)
+            answers, used = count_frames(buffer)
+            if answers:
+                del buffer[:used]
+                latencies.append(clock() - due[number])
+                waiting[number] = due[number] + interval
+        now = clock()
+    for sock in sockets.values():
+        sock.close()
+    poll.close()
+    return Result(len(latencies), seconds, latencies)
