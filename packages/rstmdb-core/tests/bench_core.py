@@ -1,5 +1,7 @@
 """Measures the engine: one APPLY in its parts, replay, and a million instances. Prints figures, asserts none.
 
+All times are CPU time of this process, so that others on the machine do not show (the engine never waits).
+
 python packages/rstmdb-core/tests/bench_core.py [--instances N]
 """
 
@@ -57,9 +59,9 @@ def best(rounds: int, work: Callable[[], int]) -> float:
     """Return the least seconds an item took in several rounds."""
     least = float("inf")
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         items = work()
-        least = min(least, (time.perf_counter() - start) / items)
+        least = min(least, (time.process_time() - start) / items)
     return least
 
 
@@ -93,14 +95,14 @@ def bench_apply() -> None:
                     commands.append(
                         ApplyEvent(f"order-{number:08d}", event + suffix, payload, idempotency_key=key)
                     )
-            start = time.perf_counter()
+            start = time.process_time()
             for command in commands:
                 clock += 1
                 outcome = decide(state, command, now_ms=clock, new_id=no_id)
                 record = outcome.record  # type: ignore[union-attr]
                 body = encode_record(record)
                 apply(state, record)
-            least = min(least, (time.perf_counter() - start) / len(commands))
+            least = min(least, (time.process_time() - start) / len(commands))
         print(f"apply, {name:20s} {least * 1e6:6.2f} us   (record {len(body)} bytes)")
 
     state = small_state(1000)
@@ -143,10 +145,10 @@ def bench_replay() -> None:
         gc.collect()
         gc.disable()
         replica = State()
-        start = time.perf_counter()
+        start = time.process_time()
         for body in bodies:
             apply(replica, decode_record(body))
-        spent = time.perf_counter() - start
+        spent = time.process_time() - start
         gc.enable()
         assert digest(replica) == digest(state)
         name = "with keys" if keyed else "without keys"
@@ -176,15 +178,15 @@ def bench_million(count: int) -> None:
         f"memory, live             {(resident_bytes() - before) / count:6.0f} bytes an instance ({count:,})"
     )
 
-    start = time.perf_counter()
+    start = time.process_time()
     view = dump(state)
-    opened = time.perf_counter() - start
+    opened = time.process_time() - start
     chunks = []
     slowest = 0.0
-    start = at = time.perf_counter()
+    start = at = time.process_time()
     for chunk in view.chunks():
         chunks.append(chunk)
-        now = time.perf_counter()
+        now = time.process_time()
         slowest = max(slowest, now - at)
         at = now
     view.close()
@@ -194,15 +196,15 @@ def bench_million(count: int) -> None:
         f"dump                     {spent:6.2f} s, {len(chunks)} chunks of {size // len(chunks):,} bytes, "
         f"view {opened * 1e3:.2f} ms, slowest slice {slowest * 1e3:.2f} ms"
     )
-    start = time.perf_counter()
+    start = time.process_time()
     total = digest(state)
-    print(f"digest                   {time.perf_counter() - start:6.2f} s")
+    print(f"digest                   {time.process_time() - start:6.2f} s")
 
     def page(state: State = state, **where: object) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         answer = list_instances(state, limit=100, **where)  # type: ignore[arg-type]
         assert type(answer) is bytes
-        return (time.perf_counter() - start) * 1e3
+        return (time.process_time() - start) * 1e3
 
     for name, where in (
         ("machine and state", {"machine": "order", "state_name": "paid"}),
@@ -210,16 +212,18 @@ def bench_million(count: int) -> None:
         ("state", {"state_name": "created"}),
         ("all", {}),
     ):
-        cursors = [page(cursor=f"c{count * part // 20:x}", **where) for part in range(20) for _ in range(3)]
-        offsets = [page(offset=count * part // 20 // 4, **where) for part in range(20)]
+        cursors = [
+            min(page(cursor=f"c{count * part // 20:x}", **where) for _ in range(5)) for part in range(20)
+        ]
+        offsets = [min(page(offset=count * part // 80, **where) for _ in range(5)) for part in range(20)]
         print(
             f"page of 100 by {name:18s} cursor {max(cursors):5.2f} ms at worst, offset {max(offsets):5.2f} ms"
         )
 
     gc.disable()
-    start = time.perf_counter()
+    start = time.process_time()
     loaded = load(chunks)
-    spent = time.perf_counter() - start
+    spent = time.process_time() - start
     gc.enable()
     print(f"load                     {spent:6.2f} s, {count / spent:,.0f} instances/s")
     assert digest(loaded) == total

@@ -42,6 +42,8 @@ def refused(text: str, error: GuardSyntaxError) -> None:
         pass
     else:
         raise AssertionError(f"the model accepts {text!r}")
+    if len(text) > 60:
+        return  # finding the prefix parses the text once for each character
     with suppress(GuardSyntaxError):
         prefix = original_prefix(text)
         assert text.startswith(prefix)

@@ -22,6 +22,9 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_HARMLESS_BYTES = 18
+"""A text this short has neither the depth nor the digits that have to be looked for."""
+
 _long_number = re.compile(rb"\d{19}").search
 
 
@@ -70,6 +73,8 @@ def decode_checked(raw: bytes, *, place: str) -> Any:
         raise DocumentError(place, "is not valid UTF-8") from None
     except msgspec.DecodeError as error:
         raise DocumentError(place, f"is not valid JSON ({error})") from None
+    if len(raw) <= _HARMLESS_BYTES:
+        return value
     # Brackets inside strings count too: a false alarm costs one walk.
     if raw.count(b"[") + raw.count(b"{") > DOCUMENT_DEPTH_MAX and not _shallow_enough(value):
         raise DocumentError(place, f"is nested deeper than {DOCUMENT_DEPTH_MAX}")

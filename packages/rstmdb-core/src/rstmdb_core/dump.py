@@ -17,6 +17,7 @@ state, and the version fields of the format are positions: fields are only appen
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from sys import intern
 from typing import Any, Final
 
 import msgspec
@@ -79,6 +80,7 @@ class StateView:
         self._instances = state.table.share()
         self._tombstones = state.tombstones.table.share()
         self._keys = state.idempotency.table.share()
+        self._counts = (len(state.instances), state.tombstones.count, state.idempotency.count)
         self._open = True
 
     def chunks(self) -> Iterator[bytes]:
@@ -88,14 +90,7 @@ class StateView:
         yield from self._instance_chunks()
         yield from _cut("tombstones", map(_tombstone_row, _walk(self._tombstones)), lambda row: len(row[0]))
         yield from _cut("keys", map(_key_row, _walk(self._keys)), _key_bytes)
-        yield _encode(
-            [
-                "end",
-                self.instance_count,
-                sum(1 for _ in _walk(self._tombstones)),
-                sum(1 for _ in _walk(self._keys)),
-            ]
-        )
+        yield _encode(["end", *self._counts])
 
     def close(self) -> None:
         """Give the pages back; without this the state copies pages for nobody."""
@@ -299,7 +294,12 @@ class _Loader:
                 instance = instances.get(scope_owner(key))
                 if instance is not None and instance.last_offset == answer.sequence:
                     # The instance still has the context of that answer: keep it once.
-                    answer = msgspec.structs.replace(answer, ctx=instance.ctx)
+                    ctx = instance.ctx
+                else:
+                    ctx = answer.ctx
+                answer = Applied(
+                    intern(answer.from_state), intern(answer.to_state), ctx, answer.sequence, answer.event_id
+                )
             state.idempotency.put(KeyEntry(key, mark, answer, expires_ms, entry_size(key, answer), ordinal))
 
     def _end(self, state: State, counts: list[int]) -> None:

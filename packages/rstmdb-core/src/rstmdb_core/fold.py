@@ -5,8 +5,8 @@ logged. Eviction of keys and tombstones happens here too, from the record's time
 what the live engine forgot.
 """
 
-import sys
 from collections.abc import Callable
+from sys import intern, maxsize
 from typing import Any, Final
 
 from rstmdb_core.definition import parse_definition
@@ -27,7 +27,7 @@ from rstmdb_core.records import (
 )
 from rstmdb_core.state import State
 
-TOMBSTONE_BYTES: Final = 320
+TOMBSTONE_BYTES: Final = 384
 """Charged for each tombstone besides its id."""
 
 _SECOND_BITS: Final = 10
@@ -112,7 +112,10 @@ def entry_of(key: Key, effect: Effect | None, sequence: int, ordinal: int) -> Ke
     answer: bytes | Applied = key.answer
     if not answer:
         assert isinstance(effect, EventApplied), "only an event's answer can be left out"
-        answer = Applied(effect.from_state, effect.to_state, effect.ctx, sequence, effect.event_id)
+        # A replay decodes each name anew; interned, all keys share one object a state.
+        answer = Applied(
+            intern(effect.from_state), intern(effect.to_state), effect.ctx, sequence, effect.event_id
+        )
     return KeyEntry(
         key.scope, key.fingerprint, answer, key.expires_ms, entry_size(key.scope, answer), ordinal
     )
@@ -183,7 +186,7 @@ def _delete(state: State, effect: InstanceDeleted, sequence: int, time_ms: int) 
 
 def _put_machine(state: State, effect: MachinePut, sequence: int, time_ms: int) -> None:
     # The limit on size was checked when it was decided; the settings may have changed since.
-    definition = parse_definition(effect.definition, bytes_max=sys.maxsize)
+    definition = parse_definition(effect.definition, bytes_max=maxsize)
     versions = state.machines.setdefault(effect.machine, {})
     versions[effect.version] = make_machine(effect.machine, effect.version, definition)
 
