@@ -9,7 +9,7 @@ README = Path(__file__).parents[1] / "README.md"
 def test_the_embedded_use_takes_ten_lines_and_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 2
-    assert len([line for line in blocks[0].splitlines() if line]) == 10
+    assert len(blocks[0].splitlines()) == 10
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
