@@ -40,6 +40,21 @@ def test_no_reserve_without_space(fs: Any, wal: str) -> None:
     assert not made.disk_full
 
 
+def test_the_reserve_comes_back_before_the_next_segment(fs: Any, wal: str) -> None:
+    fs.space = 10_000
+    made = space(fs, wal, reserve=3000)
+    assert made.release_reserve()
+    fs.space = 7000
+    assert made.to_prepare() is None
+    fs.space = 7096
+    job = made.to_prepare()
+    assert job is not None
+    assert Path(wal, RESERVE_NAME).stat().st_size == 3000
+    job.run()
+    made.finish_preparation(job)
+    assert made.prepared is not None
+
+
 def test_a_disk_that_says_full_in_spite_of_its_figures_is_full(fs: Any, wal: str) -> None:
     made = space(fs, wal)
 

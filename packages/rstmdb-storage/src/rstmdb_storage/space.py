@@ -109,13 +109,11 @@ class SegmentSpace:
         if self.prepared is not None or self._preparing is not None:
             return None
         size = self._config.segment_bytes
-        if not self._reserved:
-            size += self._config.reserve_bytes
+        if not (self._reserved or self.restore_reserve(beside=size)):
+            return None
         if self._fs.free_space(self._directory) < size:
             return None
-        self._preparing = Preparation(
-            self._fs, self._next_path(), self._config.segment_bytes, fill=self._config.fill
-        )
+        self._preparing = Preparation(self._fs, self._next_path(), size, fill=self._config.fill)
         return self._preparing
 
     def finish_preparation(self, job: Preparation) -> None:
