@@ -23,7 +23,7 @@ from tests.server_process import running_server
         (("history", "nope"), "INSTANCE_NOT_FOUND", 5, "rstmdb-cli list-instances"),
         (("get-machine", "-n", "nope", "-v", "1"), "MACHINE_NOT_FOUND", 5, "rstmdb-cli list-machines"),
         (("create-instance", "-m", "nope", "-V", "1"), "MACHINE_NOT_FOUND", 5, "rstmdb-cli list-machines"),
-        (("create-instance", "-m", "order", "-V", "1", "-i", "o-1"), "INSTANCE_EXISTS", 6, "choose another --id"),
+        (("create-instance", "-m", "order", "-V", "1", "-i", "o-1"), "INSTANCE_EXISTS", 6, "another --id"),
         (("apply-event", "-i", "o-1", "-e", "SHIP"), "INVALID_TRANSITION", 6, "events allowed now: PAY"),
         (
             ("apply-event", "-i", "o-1", "-e", "PAY", "--expected-state", "x"),

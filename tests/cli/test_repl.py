@@ -79,9 +79,11 @@ def test_instances(cli: Cli, client: Client, order: str) -> None:
     assert answers[4:] == [
         'order 1 v\n  State: created\n  Context: {"a":1,"b":"two words"}',
         "Usage: get ID",
-        "Instances (3 total)\n"
-        f"  o-1 (order v1) state=created\n  {made[1]} (order v1) state=created\n"
-        f"  {other[1]} (order v1) state=created",
+        (
+            "Instances (3 total)\n"
+            f"  o-1 (order v1) state=created\n  {made[1]} (order v1) state=created\n"
+            f"  {other[1]} (order v1) state=created"
+        ),
         "No instances",
         f"PAY created → paid (offset: {offsets[3]})",
         "\nInstances (1 total)\n  o-1 (order v1) state=paid",

@@ -1,7 +1,7 @@
 """The command `rstmdb-cli`: its global options, the table of its commands, and `main`.
 
-Nothing heavy is imported here: typer, and nothing else that costs. See `parsing` for how commands are found and
-failures end, `context` for settings, `commands/` for the commands.
+Nothing heavy is imported here: typer, and nothing else that costs. See `parsing` for how commands are found
+and failures end, `context` for settings, `commands/` for the commands.
 """
 
 import os
@@ -65,8 +65,9 @@ COMMANDS: dict[str, Listed] = {
 
 _EPILOG = (
     "Environment: RSTMDB_SERVER, RSTMDB_URL, RSTMDB_TOKEN, RSTMDB_TOKEN_FILE, RSTMDB_TLS (true or false), "
-    "RSTMDB_CA_CERT, RSTMDB_CLIENT_CERT, RSTMDB_CLIENT_KEY, RSTMDB_INSECURE, RSTMDB_SERVER_NAME, RSTMDB_TIMEOUT, "
-    "RSTMDB_PROFILE, RSTMDB_CLI_CONFIG, RSTMDB_EXIT_CODES, NO_COLOR. Options may stand before or after the command."
+    "RSTMDB_CA_CERT, RSTMDB_CLIENT_CERT, RSTMDB_CLIENT_KEY, RSTMDB_INSECURE, RSTMDB_SERVER_NAME, "
+    "RSTMDB_TIMEOUT, RSTMDB_PROFILE, RSTMDB_CLI_CONFIG, RSTMDB_EXIT_CODES, NO_COLOR. Options may stand "
+    "before or after the command."
 )
 
 
@@ -181,7 +182,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if stream.encoding.lower() not in ("utf-8", "utf8"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     if "_RSTMDB_CLI_COMPLETE" in os.environ:
-        from typer.completion import completion_init
+        from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
     build().main(args=arguments, prog_name="rstmdb-cli")

@@ -54,8 +54,8 @@ _REPEATABLE = frozenset(
 class Connection:
     """The server, as commands see it: operations by their wire names, plain JSON in and out.
 
-    It connects at the first request, and again whenever the connection was lost; a server that was never reached is an
-    error at once.
+    It connects at the first request, and again whenever the connection was lost; a server that was never
+    reached is an error at once.
 
     Args:
         settings: Where and how.
@@ -187,7 +187,7 @@ def failure_of(error: "RstmdbError", settings: Settings, *, subject: str | None 
         case errors.ProtocolViolation():
             return Failure(
                 f"{settings.place}: {error}",
-                hint="is this the port of rstmdb (7401 unless configured), and does the server use TLS (--tls)?",
+                hint="is this the port of rstmdb (7401 unless configured), and does it use TLS (--tls)?",
                 code=ExitCode.CONNECTION,
                 label="Connection failed",
             )
@@ -216,11 +216,14 @@ def connection_failure(reason: str, settings: Settings) -> Failure:
     text = reason if settings.place in reason else f"{settings.place}: {reason}"
     lower = reason.lower()
     if "refused" in lower:
-        hint = f"is a server listening on {settings.place}? start one with `rstmdb`, or name another with --server"
+        hint = f"is a server listening on {settings.place}? start one with `rstmdb`, "
+            "or name another with --server"
     elif "name" in lower or "resolve" in lower or "address" in lower:
         hint = "check the host name in --server, RSTMDB_SERVER or the profile"
     elif "certificate" in lower:
-        hint = "trust the server's authority with --ca-cert FILE (or skip verification while developing: --insecure)"
+        hint = (
+            "trust the server's authority with --ca-cert FILE (while developing, --insecure checks nothing)"
+        )
     elif "ssl" in lower or "tls" in lower:
         hint = "does this server use TLS? --tls turns it on; without it, leave --tls and RSTMDB_TLS away"
     else:

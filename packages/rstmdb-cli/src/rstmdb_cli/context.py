@@ -4,8 +4,9 @@ Every setting is looked up in this order, and the first that speaks wins:
 
     flag on the command line  >  environment variable  >  profile  >  default
 
-`Invocation` is what every command gets as `ctx.obj`. It reads the profile, the token file and the client library only
-when a command connects, so that `hash-token`, `--help` or `graph FILE` stay quick and work anywhere.
+`Invocation` is what every command gets as `ctx.obj`. It reads the profile, the token file and the client
+library only when a command connects, so that `hash-token`, `--help` or `graph FILE` stay quick and work
+anywhere.
 """
 
 import os
@@ -156,7 +157,7 @@ class Invocation:
             return first(name)[1]
 
         where, address = first("server", "url")
-        host, port = parse_address(address) if where == "server" else (DEFAULT_HOST, DEFAULT_PORT)
+        host, port = parse_address(str(address)) if where == "server" else (DEFAULT_HOST, DEFAULT_PORT)
         settings = Settings(
             url=address if where == "url" else None,
             host=host,

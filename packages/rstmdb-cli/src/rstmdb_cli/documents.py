@@ -90,7 +90,7 @@ def parse_object(argument: str, *, name: str) -> dict[str, Any]:
     raise Failure(f"{where} must be a JSON object, this is {kind}")
 
 
-class _Constant(Exception):
+class _Constant(Exception):  # noqa: N818 - carries a name out of the decoder
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name

@@ -1,8 +1,9 @@
 """What went wrong, said so that the next step is clear.
 
-A `Failure` is one line for what happened, an optional hint for what to do next, and the exit code. Commands raise it;
-only `parsing` prints it. `failure_of` turns what the client raises into one: server errors keep the original's form
-`server error: CODE - message`, and the hint is made from the code and the answer's `details`.
+A `Failure` is one line for what happened, an optional hint for what to do next, and the exit code. Commands
+raise it; only `parsing` prints it. `failure_of` turns what the client raises into one: server errors keep
+the original's form `server error: CODE - message`, and the hint is made from the code and the answer's
+`details`.
 """
 
 from typing import Any
@@ -23,7 +24,7 @@ _REFUSED = (
 )
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818 - a failed command, which need not be anybody's error
     """A command that cannot go on.
 
     Attributes:
@@ -88,7 +89,7 @@ def _hint(code: str, details: dict[str, Any], *, token_given: bool, instance: st
     match code:
         case "UNAUTHORIZED" | "AUTH_FAILED" if token_given:
             return (
-                "this server does not know the token; compare `rstmdb-cli hash-token TOKEN` with the server's "
+                "this server does not know the token; compare `rstmdb-cli hash-token TOKEN` with its "
                 "auth.token_hashes, and check -t, RSTMDB_TOKEN and the profile"
             )
         case "UNAUTHORIZED" | "AUTH_FAILED":

@@ -2,10 +2,10 @@
 
 machine                     PUT_MACHINE; the same definition again is no error
 instance, initial state     CREATE_INSTANCE, up to 100 in a batch
-instance, any other state   one atomic batch: CREATE_INSTANCE with the final context, then the events of a shortest
-                            way, each with the state it expects; a guard that refuses rules its transition out, and
-                            the next way is tried
-create, apply, delete       the operations themselves, in order, up to 100 in a batch, each with a key of its own
+instance, any other state   one atomic batch: CREATE_INSTANCE with the final context, then the events of a
+                            shortest way, each with the state it expects; a guard that refuses rules its
+                            transition out, and the next way is tried
+create, apply, delete       the operations themselves, in order, up to 100 in a batch, each with its own key
 """
 
 from collections import deque
@@ -248,10 +248,10 @@ def shortest_way(definition: dict[str, Any], state: str, ruled_out: set[Step]) -
         here = waiting.popleft()
         if here == state:
             way: list[Step] = []
-            step = reached[here]
-            while step is not None:
-                way.append(step)
-                step = reached[step.source]
+            last = reached[here]
+            while last is not None:
+                way.append(last)
+                last = reached[last.source]
             return way[::-1]
         for step in leaving.get(here, ()):
             if step.target not in reached:

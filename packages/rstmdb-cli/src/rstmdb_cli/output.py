@@ -9,8 +9,8 @@
     yaml      a mapping                        a sequence                    a document each
     raw       the server's result as it came   the server's result           one compact JSON object
 
-Colour is for terminals only, and never with NO_COLOR. msgspec and rich are imported when something needs them: most
-one-shot commands need neither rich nor a formatter.
+Colour is for terminals only, and never with NO_COLOR. msgspec and rich are imported when something needs
+them: most one-shot commands need neither rich nor a formatter.
 """
 
 import os

@@ -1,17 +1,17 @@
-"""How typer is bent to this command line: commands loaded when named, global options anywhere, failures printed once.
+"""How typer is bent to this command line: lazy commands, global options anywhere, one way to fail.
 
     rstmdb-cli [GLOBAL] COMMAND [OPTIONS and GLOBAL mixed] [-- TAIL]
 
-- `LazyGroup` knows the commands' names and one-line helps from a table; a module is imported when its command is
-  named. So a one-shot command pays for itself alone.
-- `CliCommand` accepts the group's options after the command's name too. Where a command has the same spelling for
-  something of its own (`put-machine -v`, `create-instance -V`), its own wins.
-- A command that takes a tail (`watch-all -- COMMAND`) must be given it after `--`, so that a mistyped argument is
-  never executed.
-- typer converts every value with pydantic, whose import alone takes as long as typer's. `convert_quickly` converts
-  what is plainly right by itself and leaves the rest, the errors above all, to typer.
-- Whatever a command raises ends here: a `Failure` becomes its message, hint and exit code, a closed pipe is quiet,
-  Ctrl-C is 130.
+- `LazyGroup` knows the commands' names and one-line helps from a table; a module is imported when its
+  command is named. So a one-shot command pays for itself alone.
+- `CliCommand` accepts the group's options after the command's name too. Where a command has the same
+  spelling for something of its own (`put-machine -v`, `create-instance -V`), its own wins.
+- A command that takes a tail (`watch-all -- COMMAND`) must be given it after `--`, so that a mistyped
+  argument is never executed.
+- typer converts every value with pydantic, whose import alone takes as long as typer's. `convert_quickly`
+  converts what is plainly right by itself and leaves the rest, the errors above all, to typer.
+- Whatever a command raises ends here: a `Failure` becomes its message, hint and exit code, a closed pipe is
+  quiet, Ctrl-C is 130.
 """
 
 import copy
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from importlib import import_module
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -212,7 +212,7 @@ class ended_well:  # noqa: N801 - reads as a statement: `with ended_well(invocat
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> Literal[False]:
         if error is None:
             return False
         detailed = self.invocation is not None and self.invocation.detailed_exit_codes

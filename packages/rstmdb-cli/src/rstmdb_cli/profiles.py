@@ -1,4 +1,4 @@
-"""Profiles: servers that have a name, in one TOML file of the user.
+r"""Profiles: servers that have a name, in one TOML file of the user.
 
     default = "local"                     # used when neither --profile nor RSTMDB_PROFILE names one
 
@@ -9,8 +9,8 @@
     token_file = "~/.config/rstmdb/prod.token"
 
 The file is `config.toml` in the platform's configuration directory (`$XDG_CONFIG_HOME/rstmdb`, or
-`~/Library/Application Support/rstmdb` on macOS, `%APPDATA%\\rstmdb` on Windows); `RSTMDB_CLI_CONFIG` names another.
-A token itself may stand in a profile, but then the file must be readable by its owner alone.
+`~/Library/Application Support/rstmdb` on macOS, `%APPDATA%\rstmdb` on Windows); `RSTMDB_CLI_CONFIG` names
+another. A token itself may stand in a profile, but then the file must be readable by its owner alone.
 """
 
 import os
@@ -121,7 +121,7 @@ def check_field(key: str, value: Any, *, path: Path) -> Any:
     if not isinstance(value, wanted):
         kind = {str: "a string", bool: "true or false", float: "a number"}[wanted]
         raise Failure(f"{path}: {key} must be {kind}, not {value!r}", code=ExitCode.USAGE)
-    return str(Path(value).expanduser()) if key in PATH_FIELDS else value
+    return str(Path(str(value)).expanduser()) if key in PATH_FIELDS else value
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:

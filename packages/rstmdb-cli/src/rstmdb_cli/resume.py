@@ -5,12 +5,13 @@ One line of JSON, padded to a constant width, so that it is replaced by one smal
     {"done":41,"pending":42,"file":[64768,1311],"position":9000,"length":210}
 
 - `done`: every event up to this offset has left.
-- `pending`, when standard output is a regular file: the event about to be written, the file it goes to, where, and
-  how long its line is. After a kill the file itself tells whether the line got there: whole (it is done), in part
-  (the part is cut off) or not at all. So every event is in the file once, whatever kills the process.
-- Into a pipe or terminal nobody can see what the reader got: `done` is written after the line. A process that is asked
-  to stop (SIGINT, SIGTERM, SIGHUP) finishes the event first, so nothing repeats; after SIGKILL or a crash the last
-  event may come twice, and its `wal_offset` says so.
+- `pending`, when standard output is a regular file: the event about to be written, the file it goes to,
+  where, and how long its line is. After a kill the file itself tells whether the line got there: whole (it
+  is done), in part (the part is cut off) or not at all. So every event is in the file once, whatever kills
+  the process.
+- Into a pipe or terminal nobody can see what the reader got: `done` is written after the line. A process
+  that is asked to stop (SIGINT, SIGTERM, SIGHUP) finishes the event first, so nothing repeats; after
+  SIGKILL or a crash the last event may come twice, and its `wal_offset` says so.
 
 The kernel keeps the file across the death of the process. Against a power cut it is not synced.
 """

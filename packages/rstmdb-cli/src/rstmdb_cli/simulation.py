@@ -1,4 +1,4 @@
-"""A definition being walked through: one instance on the real engine, in memory, with steps that can be taken back.
+"""A definition being walked through: one instance on the real engine, in memory; steps can be taken back.
 
 > PAY {"amount": 5}          an event, optionally with a payload
 > back · ctx · graph · events · history · restart · help · quit

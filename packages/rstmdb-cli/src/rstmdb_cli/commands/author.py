@@ -19,7 +19,8 @@ def lint(
 ) -> None:
     """Check definition files as the server would, and for what is valid but hardly meant.
 
-    Each finding is one line, FILE:LINE:COLUMN: SEVERITY: ..., which editors jump to. Exit code 1 if there is an error.
+    Each finding is one line, FILE:LINE:COLUMN: SEVERITY: ..., which editors jump to. Exit code 1 if there
+    is an error.
     """
     cli: Invocation = ctx.obj
     require_core()
@@ -31,9 +32,8 @@ def lint(
         for row in findings:
             severity = cli.output.styled(row["severity"], colours.get(row["severity"], "cyan"))
             where = f"{row['path']}: " if row["path"] else ""
-            cli.output.line(
-                f"{row['file']}:{row['line']}:{row['column']}: {severity}: {where}{row['message']} [{row['rule']}]"
-            )
+            place = f"{row['file']}:{row['line']}:{row['column']}"
+            cli.output.line(f"{place}: {severity}: {where}{row['message']} [{row['rule']}]")
             if row["excerpt"]:
                 cli.output.line(row["excerpt"])
     counts = {
@@ -95,9 +95,10 @@ def simulate(
         str | None, typer.Option("--ctx", "-c", metavar="JSON", help="Initial context: JSON, @FILE or @-")
     ] = None,
 ) -> None:
-    """Walk through a definition: type an event, optionally with a payload, and see what happens.
+    r"""Walk through a definition: type an event, optionally with a payload, and see what happens.
 
-    Reads events line by line, so a script can do it too: printf 'PAY {"amount": 5}\\nSHIP\\n' | rstmdb-cli simulate FILE
+    Reads events line by line, so a script can do it too: printf 'PAY {"amount": 5}\nSHIP\n' | rstmdb-cli
+    simulate FILE
     """
     cli: Invocation = ctx.obj
     require_core()

@@ -35,8 +35,8 @@ def batch(
 ) -> None:
     """Run operations from a file: CREATE_INSTANCE, APPLY_EVENT, DELETE_INSTANCE.
 
-    Without --atomic each operation stands alone: those that fail are reported, the others are done, and the exit code
-    is 1 if one failed.
+    Without --atomic each operation stands alone: those that fail are reported, the others are done, and the
+    exit code is 1 if one failed.
     """
     cli: Invocation = ctx.obj
     operations = read_operations(file)
@@ -97,7 +97,7 @@ def read_operations(path: str) -> list[dict[str, Any]]:
         name = operation.get("op") if isinstance(operation, dict) else None
         if name not in BATCHABLE:
             raise Failure(
-                f"{where}: operation {index} must have an op that is one of {', '.join(BATCHABLE)}, not {name!r}",
+                f"{where}: operation {index} must have an op, one of {', '.join(BATCHABLE)}, not {name!r}",
                 code=ExitCode.USAGE,
             )
     return operations

@@ -33,7 +33,8 @@ complete -o default -F _rstmdb_cli_completion rstmdb-cli""",
 #compdef rstmdb-cli
 # rstmdb-cli completion zsh > "${fpath[1]}/_rstmdb-cli"
 _rstmdb_cli_completion() {
-    eval $(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _RSTMDB_CLI_COMPLETE=complete_zsh rstmdb-cli 2>/dev/null)
+    eval $(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _RSTMDB_CLI_COMPLETE=complete_zsh rstmdb-cli
+    2>/dev/null)
 }
 compdef _rstmdb_cli_completion rstmdb-cli""",
     Shell.FISH: """\

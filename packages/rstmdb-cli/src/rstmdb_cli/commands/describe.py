@@ -68,7 +68,7 @@ def explained_events(
     event: str | None = None,
     payload: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return what each event would do: from EXPLAIN_EVENT, or from the definition where a server has no such thing."""
+    """Return what each event would do: from EXPLAIN_EVENT, or from the definition where a server lacks it."""
     from rstmdb_client.errors import BadRequest, UnsupportedByServer
 
     params = {"instance_id": instance_id, "event": event, "payload": payload}
@@ -135,7 +135,7 @@ def history(
             client.call("GET_INSTANCE", {"instance_id": instance_id})  # says that there is no such instance
             raise Failure(
                 f"the log holds nothing about {instance_id} from offset {start} on",
-                hint="its history is older than what the server keeps (retention.history_mb, retention.history_secs)",
+                hint="its history is older than what the server keeps (retention.history_mb and _secs)",
             )
     if limit is not None:
         rows = rows[-limit:]

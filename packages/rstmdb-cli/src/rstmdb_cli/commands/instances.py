@@ -1,4 +1,4 @@
-"""`create-instance`, `get-instance`, `list-instances`, `apply-event`, `delete-instance`, `snapshot-instance`."""
+"""What is done with instances: create, get, list, apply an event, delete, snapshot."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -201,7 +201,10 @@ def snapshot_instance(
     ctx: typer.Context,
     instance_id: Annotated[str, typer.Argument(metavar="ID", help="Instance", autocompletion=instance_ids)],
 ) -> None:
-    """Write a snapshot of an instance. The server snapshots its whole state by itself; this is for auditors."""
+    """Write a snapshot of an instance.
+
+    The server snapshots its whole state by itself; recovery does not need this.
+    """
     cli: Invocation = ctx.obj
     with cli.client() as client:
         result: dict[str, Any] = client.call("SNAPSHOT_INSTANCE", {"instance_id": instance_id})

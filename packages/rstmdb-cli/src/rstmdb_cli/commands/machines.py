@@ -29,7 +29,10 @@ def put_machine(
         str, typer.Argument(metavar="DEFINITION", help="JSON, @FILE, or @- for standard input")
     ],
 ) -> None:
-    """Register a machine definition. The same definition again is no error; another one under the same version is."""
+    """Register a machine definition.
+
+    The same definition again is no error; another one under the same version is.
+    """
     cli: Invocation = ctx.obj
     document = parse_object(definition, name="the definition")
     try:

@@ -1,5 +1,6 @@
 """`profile`: list, show and change the profiles of the configuration file."""
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -30,8 +31,8 @@ def profile(
 ) -> None:
     """List, show and change profiles: servers that have a name.
 
-    Fields: server, url, token_file, token, tls, ca_cert, client_cert, client_key, insecure, server_name, timeout. An
-    empty value removes a field. `use` chooses the profile that counts when none is named.
+    Fields: server, url, token_file, token, tls, ca_cert, client_cert, client_key, insecure, server_name,
+    timeout. An empty value removes a field. `use` chooses the profile that counts when none is named.
     """
     cli: Invocation = ctx.obj
     path = config_path()
@@ -89,9 +90,7 @@ def _set(fields: dict[str, Any], values: list[str]) -> None:
         if FIELDS.get(key) is bool and value in ("true", "false"):
             parsed = value == "true"
         elif FIELDS.get(key) is float:
-            try:
+            with suppress(ValueError):  # check_field says what is wrong with it
                 parsed = float(value)
-            except ValueError:
-                pass  # check_field says what is wrong with it
         check_field(key, parsed, path=config_path())
         fields[key] = parsed

@@ -6,7 +6,10 @@ from rstmdb_cli.context import Invocation
 
 
 def repl(ctx: typer.Context) -> None:
-    """Start the interactive prompt: completion, history, multi-line JSON, live events. The same as no command."""
+    """Start the interactive prompt, as without any command.
+
+    It has completion, history, multi-line JSON and live events; `help` lists what can be typed there.
+    """
     start(ctx.obj)
 
 

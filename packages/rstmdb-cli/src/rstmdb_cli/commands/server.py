@@ -87,7 +87,7 @@ def backup(
     """Say how a server is backed up: with the server's own command, on its machine."""
     raise Failure(
         "a backup is not taken over the network by this server",
-        hint="on the server's machine run `rstmdb backup`; it reads the data directory, also while the server runs",
+        hint="on the server's machine run `rstmdb backup`, which reads the data directory",
         code=ExitCode.REFUSED,
     )
 

@@ -1,7 +1,7 @@
 """`top`: what a server is doing, as a screen that renews itself.
 
-Everything comes from STATS, whose totals only grow: two answers make rates, and two histograms the latencies of the
-time between them.
+Everything comes from STATS, whose totals only grow: two answers make rates, and two histograms the
+latencies of the time between them.
 """
 
 import time
@@ -81,7 +81,8 @@ def rates(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         }
 
     def rate(group: str, name: str) -> float:
-        return round((now[group][name] - before.get(group, {}).get(name, 0)) / seconds, 1)
+        grown: float = now[group][name] - before.get(group, {}).get(name, 0)
+        return round(grown / seconds, 1)
 
     return {
         "time_ms": now["time_ms"],
@@ -131,9 +132,10 @@ def screen(cli: Invocation, now: dict[str, Any]) -> "Group":
     head.append(f"{now['server']} at {cli.settings.place}", style="bold")
     head.append(f"   up {duration_text(now['uptime_seconds'])}   {time.strftime('%H:%M:%S')}\n")
     head.append(
-        f"{now['requests_per_second']:,.1f} requests/s   {now['instances']:,} instances of {now['machines']} machine "
-        f"versions   offset {log['durable_offset']:,}\n"
-        f"log {human_bytes(log['bytes'])} in {log['segments']} segments, {log['entries_per_second']:,.1f} entries/s, "
+        f"{now['requests_per_second']:,.1f} requests/s   {now['instances']:,} instances of "
+        f"{now['machines']} machine versions   offset {log['durable_offset']:,}\n"
+        f"log {human_bytes(log['bytes'])} in {log['segments']} segments, "
+        f"{log['entries_per_second']:,.1f} entries/s, "
         f"{log['syncs_per_second']:,.1f} syncs/s   watches {watches['subscriptions']}, "
         f"{watches['events_per_second']:,.1f} events/s, "
     )

@@ -6,12 +6,15 @@
     {"kind":"mark","cursor":"..."}                         where a broken export goes on; import skips it
     {"kind":"end","machines":1,"instances":1}              the last line of a whole export
 
-With `--history` instances that the log still knows from their beginning come as what happened to them, in order:
+With `--history` instances that the log still knows from their beginning come as what happened to them, in
+order:
 
-    {"kind":"create","id":...,"machine":...,"version":...,"ctx":{...}}   {"kind":"apply","id":...,"event":...,"payload":{...}}
+    {"kind":"create","id":...,"machine":...,"version":...,"ctx":{...}}
+    {"kind":"apply","id":...,"event":...,"payload":{...}}
     {"kind":"delete","id":...}
 
-Import can be repeated at any time: what is there already and is the same is skipped, what differs is reported.
+Import can be repeated at any time: what is there already and is the same is skipped, what differs is
+reported.
 """
 
 import os
@@ -215,11 +218,13 @@ def import_(
         ),
     ] = None,
 ) -> None:
-    """Read what export wrote into a server. Can be repeated: what is there already and is the same is skipped.
+    """Read what export wrote into a server.
 
-    An instance that is not in its machine's initial state is created and led there by events that its guards let
-    through, all in one atomic batch; where no such way exists, it is reported and not created. An export with --history
-    is replayed event by event.
+    It can be repeated: what is there already and is the same is skipped.
+
+    An instance that is not in its machine's initial state is created and led there by events that its
+    guards let through, all in one atomic batch; where no such way exists, it is reported and not created.
+    An export with --history is replayed event by event.
     """
     from rstmdb_cli.importing import Importer
 
@@ -258,7 +263,8 @@ def import_(
     if not cli.output.document(dict(summary) | {"failed": len(importer.problems), "whole": whole}):
         cli.output.line(
             f"Imported {summary['machines']} machine versions, {summary['instances']} instances, "
-            f"{summary['events']} events; {summary['skipped']} were there already, {len(importer.problems)} failed"
+            f"{summary['events']} events; {summary['skipped']} were there already, "
+            f"{len(importer.problems)} failed"
         )
     if not whole:
         cli.output.note("Warning: the file has no last line; the export was not finished")

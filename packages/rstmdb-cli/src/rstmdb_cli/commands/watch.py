@@ -1,7 +1,8 @@
 """`watch-instance`, `watch-all`, `unwatch`.
 
-standard output   one compact JSON object an event: type, subscription_id, instance_id, machine, version, wal_offset,
-from_state, to_state, event, payload (unless null), ctx (unless absent); handed on at once
+standard output   one compact JSON object an event: type, subscription_id, instance_id, machine, version,
+                  wal_offset, from_state, to_state, event, payload (unless null), ctx (unless absent);
+                  handed on at once
 standard error    what is watched, how to stop, lost and regained connections
 """
 
@@ -66,8 +67,8 @@ def watch_instance(
 ) -> None:
     """Follow the events of one instance.
 
-    With `-- COMMAND` the command is run for each event, which it reads as JSON on its standard input; if it fails, the
-    watch ends.
+    With `-- COMMAND` the command is run for each event, which it reads as JSON on its standard input; if it
+    fails, the watch ends.
     """
     cli: Invocation = ctx.obj
     stream = Stream(cli, until=until, resume_file=resume_file, command=ctx.meta.get("rstmdb_cli.tail"))
@@ -109,8 +110,8 @@ def watch_all(
 ) -> None:
     """Follow all events, or those that every given filter lets through.
 
-    With `-- COMMAND` the command is run for each event, which it reads as JSON on its standard input; if it fails, the
-    watch ends.
+    With `-- COMMAND` the command is run for each event, which it reads as JSON on its standard input; if it
+    fails, the watch ends.
     """
     cli: Invocation = ctx.obj
     stream = Stream(cli, until=until, resume_file=resume_file, command=ctx.meta.get("rstmdb_cli.tail"))
@@ -277,7 +278,8 @@ class Stream:
             raise Failure(f"cannot run {self.command[0]}: {error.strerror}", code=ExitCode.USAGE) from None
         if ended.returncode != 0:
             raise Failure(
-                f"{self.command[0]} ended with {ended.returncode} on the event at offset {fields['wal_offset']}",
+                f"{self.command[0]} ended with {ended.returncode} "
+                f"on the event at offset {fields['wal_offset']}",
                 hint="with --resume-file the next watch begins with this event again",
             )
 
@@ -313,4 +315,5 @@ def event_line(fields: dict[str, Any]) -> str:
     where = fields.get("instance_id", fields.get("machine", ""))
     if "kind" in fields:
         return f"{fields['wal_offset']:>12}  {where}  {fields['kind']}"
-    return f"{fields['wal_offset']:>12}  {where}  {fields['event']}  {fields['from_state']} → {fields['to_state']}"
+    change = f"{fields['from_state']} → {fields['to_state']}"
+    return f"{fields['wal_offset']:>12}  {where}  {fields['event']}  {change}"

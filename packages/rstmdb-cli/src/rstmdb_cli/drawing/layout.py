@@ -1,16 +1,17 @@
 """Where things go in a picture: layers from the initial state down, after Sugiyama, Tagawa and Toda (1981).
 
     1. cycles   a depth-first walk from the initial state finds the edges that go back; they are laid out reversed
-    2. layers   a state lies below everything that leads to it (longest path); every edge crosses a layer of its own for
-                its label, so labels take part in the layout like states and never lie on top of each other
-    3. order    sweeps down and up put each box at the mean of its neighbours, which unties most crossings
-    4. places   boxes are pulled towards their neighbours and pushed apart until they fit
-    5. ports    edges leave and enter a box side by side, in the order of where they go
+2. layers   a state lies below everything that leads to it (longest path); every edge crosses a layer of its
+            own for its label, so labels take part in the layout like states and never overlap
+3. order    sweeps down and up put each box at the mean of its neighbours, which unties most crossings
+4. places   boxes are pulled towards their neighbours and pushed apart until they fit
+5. ports    edges leave and enter a box side by side, in the order of where they go
 
 All lengths are in SVG pixels.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 from rstmdb_cli.drawing.model import Edge, Graph, columns_of
@@ -109,7 +110,10 @@ def lay_out(graph: Graph) -> Picture:
 
 
 def _backward(graph: Graph, edges: list[Edge]) -> frozenset[int]:
-    """Return the edges that close a cycle, found by walking from the initial state; iterative, machines can be long."""
+    """Return the edges that close a cycle, found by walking from the initial state.
+
+    The walk is iterative, for machines can be long.
+    """
     leaving: dict[str, list[int]] = {state: [] for state in graph.states}
     for index, edge in enumerate(edges):
         leaving[edge.source].append(index)
@@ -174,7 +178,7 @@ def _chain(edge: Edge, boxes: Mapping[str, _Box], *, reverse: bool) -> list[_Box
             box = _Box(layer, 6.0, 0.0)
         chain.append(box)
     chain.append(bottom)
-    for above, below in zip(chain, chain[1:], strict=False):
+    for above, below in pairwise(chain):
         above.below.append(below)
         below.above.append(above)
     return chain
@@ -219,7 +223,8 @@ def _place(rows: list[list[_Box]]) -> None:
 def _fit(row: list[_Box], wanted: list[float]) -> None:
     """Put boxes as near as possible to where they want to be, in order and without overlap.
 
-    Boxes that would overlap become a group, which lies at the mean of what its members want (pool adjacent violators).
+    Boxes that would overlap become a group, which lies at the mean of what its members want (pool adjacent
+    violators).
     """
     groups: list[tuple[float, int, int]] = []  # sum of wanted starts, first box, boxes
     shifts: list[float] = []

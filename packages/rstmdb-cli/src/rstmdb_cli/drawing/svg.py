@@ -15,17 +15,22 @@ _STYLE = (
     ".paper{fill:#ffffff}.label{fill:#ffffff;fill-opacity:.9}"
 )
 
+_ARROW = (
+    '<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
+    'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="#57606a"/></marker></defs>'
+)
+
 
 def svg(graph: Graph) -> str:
     """Return the SVG text."""
     picture = lay_out(graph)
+    width, height = _n(picture.width), _n(picture.height)
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(picture.width)} {_n(picture.height)}" '
-        f'width="{_n(picture.width)}" height="{_n(picture.height)}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
         f"<title>{escape(graph.title)}</title>",
         f"<style>{_STYLE}</style>",
-        '<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
-        'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="#57606a"/></marker></defs>',
+        _ARROW,
         '<rect class="paper" width="100%" height="100%"/>',
         f'<text class="title" x="12" y="22">{escape(graph.title)}</text>',
     ]
@@ -77,16 +82,17 @@ def _path(path: EdgePath) -> str:
     before = first
     for point in rest:
         bend = (point.y - before.y) / 2
-        drawn += f"C{_n(before.x)} {_n(before.y + bend)} {_n(point.x)} {_n(point.y - bend)} {_n(point.x)} {_n(point.y)}"
+        leaving, arriving = Point(before.x, before.y + bend), Point(point.x, point.y - bend)
+        drawn += "C" + " ".join(f"{_n(at.x)} {_n(at.y)}" for at in (leaving, arriving, point))
         before = point
     return f'<path class="edge" d="{drawn}" marker-end="url(#arrow)"/>'
 
 
 def _loop(loop: Loop) -> str:
     x, y = loop.at
+    first = y + 4 - LINE_HEIGHT * (len(loop.edge.labels) - 1) / 2
     lines = "".join(
-        f'<text x="{_n(loop.label_left)}" y="{_n(y + 4 + LINE_HEIGHT * (index - (len(loop.edge.labels) - 1) / 2))}">'
-        f"{escape(label)}</text>"
+        f'<text x="{_n(loop.label_left)}" y="{_n(first + LINE_HEIGHT * index)}">{escape(label)}</text>'
         for index, label in enumerate(loop.edge.labels)
     )
     return (

@@ -9,7 +9,8 @@
         └─ SHIP ──▶ shipped
     ■ shipped
 
-`▶` initial, `■` final (nothing leaves it), `●` where the instance is, `·` any other; `↺` comes back to its own state.
+`▶` initial, `■` final (nothing leaves it), `●` where the instance is, `·` any other; `↺` comes back to its
+own state.
 """
 
 from rstmdb_cli.drawing.model import Graph

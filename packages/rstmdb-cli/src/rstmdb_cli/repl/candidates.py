@@ -1,11 +1,12 @@
 """What Tab offers at the prompt: commands, then what each argument of the command is.
 
-Names come from the server, over a connection of their own (completion runs beside the typing), and are kept for some
-seconds. No answer in time is no candidates.
+Names come from the server, over a connection of their own (completion runs beside the typing), and are kept
+for some seconds. No answer in time is no candidates.
 """
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -168,7 +169,7 @@ class Candidates:
 
 
 def _after(words: list[str], options: tuple[str, ...]) -> str | None:
-    for word, following in zip(words, words[1:], strict=False):
+    for word, following in pairwise(words):
         if word in options:
             return following
     return None

@@ -1,11 +1,11 @@
-"""Lines of input: from a terminal with completion, history and multi-line JSON, or plainly from a pipe.
+r"""Lines of input: from a terminal with completion, history and multi-line JSON, or plainly from a pipe.
 
     Ctrl-C   drops the line           Ctrl-D   ends the input          Tab   completes
     Enter    runs the line, or begins the next one while JSON or a quotation is open
 
-The history file is the original's (`$HOME/.rstmdb_history`, rustyline's format: a first line `#V2`, then a line an
-entry with `\\n` for line ends and `\\\\` for backslashes), so both tools share it. A line that begins with a space is
-not kept.
+The history file is the original's (`$HOME/.rstmdb_history`, rustyline's format: a first line `#V2`, then a
+line an entry with `\n` for line ends and `\\` for backslashes), so both tools share it. A line that
+begins with a space is not kept.
 """
 
 import sys

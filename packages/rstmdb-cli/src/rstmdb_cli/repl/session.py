@@ -1,8 +1,8 @@
-"""The interactive prompt: reads a line, runs it, goes on whatever happens.
+r"""The interactive prompt: reads a line, runs it, goes on whatever happens.
 
     own commands (`table.OWN`)      ping, create, apply, ... with the original's aliases and output
-    backslash commands              \\timing  \\watch SECONDS  \\q  \\?
-    watches                         watch ID, watch-all, unwatch: their events appear above the line being typed
+    backslash commands              \timing  \watch SECONDS  \q  \?
+    watches                         watch ID, watch-all, unwatch: events appear above the line being typed
     everything else                 the command of `rstmdb-cli` with that name, on this connection
 
 A lost connection is made again by itself at the next command. What changes the database is never sent twice.

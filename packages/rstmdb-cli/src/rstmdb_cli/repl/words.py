@@ -1,8 +1,8 @@
 """A line at the prompt as words, without the surprises of a shell.
 
-    create order 1 o-1 {"amount": 5, "note": "two words"}      a word that begins with { or [ lasts until that closes
-    describe 'odd id'                                          a word that begins with a quote lasts until the next one
-    get o'brien                                                anywhere else quotes are letters, as in the original
+    create order 1 o-1 {"amount": 5, "note": "a b"}    a word that begins with { or [ lasts until that closes
+    describe 'odd id'                                  one that begins with a quote lasts until the next quote
+    get o'brien                                        anywhere else quotes are letters, as in the original
 
 A line whose JSON or quotation is still open is incomplete: the prompt goes on in the next line.
 """
@@ -20,7 +20,7 @@ def split(line: str) -> list[str]:
     Raises:
         Incomplete: It ends within JSON or a quotation.
     """
-    words = []
+    words: list[str] = []
     position = 0
     while True:
         while position < len(line) and line[position].isspace():
