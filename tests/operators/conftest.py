@@ -46,18 +46,26 @@ class Lines:
         """The server's, as it was shown in the handshake."""
         return self._socket.getpeercert(binary_form=True)
 
-    def answer(self, op, **params):
-        """Send a request and return the whole answer; events that come before it are kept."""
+    def send(self, op, **params):
+        """Send a request; `receive` gets its answer."""
         self._next += 1
         request = {"type": "request", "id": str(self._next), "op": op, "params": params}
         self._file.write(json.dumps(request).encode() + b"\n")
         self._file.flush()
+
+    def receive(self):
+        """Return the next answer, which must be the one to the last request; events before it are kept."""
         while True:
             message = json.loads(self._file.readline())
             if message["type"] != "event":
                 assert message["id"] == str(self._next)
                 return message
             self.events.append(message)
+
+    def answer(self, op, **params):
+        """Send a request and return the whole answer."""
+        self.send(op, **params)
+        return self.receive()
 
     def __call__(self, op, **params):
         message = self.answer(op, **params)
