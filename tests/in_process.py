@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+
 from rstmdb_core import EngineSettings
 from rstmdb_protocol import MessageDecoder
 from rstmdb_server.auth import AttemptLimiter, Authenticator

@@ -96,11 +96,8 @@ def write_instances(
     writer.execute(PutMachine(machine="order", version=1, definition=json.dumps(DEFINITION).encode()))
     source = random.Random(1)
     for number in range(count):
-        text = (
-            f"{source.getrandbits(4 * (ctx_bytes - 12)):0{ctx_bytes - 12}x}"
-            if random_text
-            else "x" * (ctx_bytes - 12)
-        )
+        length = ctx_bytes - 12
+        text = f"{source.getrandbits(4 * length):0{length}x}" if random_text else "x" * length
         writer.execute(
             CreateInstance(
                 instance_id=f"order-{number:09}",

@@ -95,7 +95,8 @@ def run(*, directory: Path, pairs: int = 3) -> None:
             for sock in watchers:
                 sock.close()
             print(
-                f"{WATCHERS} watchers of everything: {rate:,.0f} events/s delivered (goal 200,000, least 120,000)"
+                f"{WATCHERS} watchers of everything: {rate:,.0f} events/s delivered"
+                " (goal 200,000, least 120,000)"
                 f"{'' if rate >= 120_000 else '  below least'}"
             )
             saturation = load.run(address, _applies(), seconds=2.0).rate

@@ -64,7 +64,8 @@ def redis_command(*words: str) -> bytes:
 
 PGBENCH_SCRIPT = """\\set n random(1, 256)
 BEGIN;
-UPDATE instances SET state = CASE state WHEN 'a' THEN 'b' ELSE 'a' END, ctx = '{"n":1}', seq = seq + 1 WHERE id = :n;
+UPDATE instances SET state = CASE state WHEN 'a' THEN 'b' ELSE 'a' END, ctx = '{"n":1}', seq = seq + 1
+ WHERE id = :n;
 INSERT INTO events (instance, event, payload) VALUES (:n, 'GO', '{"n":1}');
 COMMIT;
 """
@@ -122,7 +123,8 @@ def postgres(folder: Path) -> Iterator[Postgres]:
         as_user = ["runuser", "-u", "postgres", "--"]
     data = folder / "cluster"
     initdb, server = _postgres_binary("initdb"), _postgres_binary("postgres")
-    assert initdb is not None and server is not None
+    assert initdb is not None
+    assert server is not None
     subprocess.run(
         [*as_user, initdb, "-D", str(data), "-U", "postgres", "-A", "trust"],
         check=True,

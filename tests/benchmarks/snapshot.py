@@ -21,7 +21,7 @@ EVENTS = ("PAY", "SHIP", "REOPEN")
 
 
 def _batches() -> list[bytes]:
-    """Requests that can be repeated: three events in one atomic batch bring an instance back to where it was."""
+    """Requests that can be repeated: three events in one batch bring an instance back to its state."""
     return [
         load.request(
             "BATCH",
@@ -60,7 +60,8 @@ def run(*, directory: Path, pairs: int = 3) -> None:
             ratios = [with_ / bare for with_, bare in zip(during, without, strict=True)]
             ratio = statistics.median(ratios)
             print(
-                f"snapshot of {size / 1e6:.0f} MB in {statistics.median(lasted):.1f} s beside {rate:,.0f} batches/s"
+                f"snapshot of {size / 1e6:.0f} MB in {statistics.median(lasted):.1f} s"
+                f" beside {rate:,.0f} batches/s"
                 f" on {CONNECTIONS} connections: p99 {statistics.median(during) * 1e3:.1f} ms,"
                 f" without {statistics.median(without) * 1e3:.1f} ms: {ratio:.2f}x (goal 1.5x, least 2x)"
                 f"{'' if ratio <= 2 else '  below least'}"

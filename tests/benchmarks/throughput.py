@@ -136,8 +136,8 @@ def run(*, seconds: float, rounds: int, directory: Path) -> None:
             ratio = values[0] / values[peer_at]
             verdict = "" if ratio >= least else "  below least"
             print(
-                f"{title:34} {values[0]:10,.0f} {values[peer_at]:10,.0f} {ratio:6.2f}x  {goal:5.2f}x {least:5.2f}x"
-                f"{verdict}",
+                f"{title:34} {values[0]:10,.0f} {values[peer_at]:10,.0f} {ratio:6.2f}x"
+                f"  {goal:5.2f}x {least:5.2f}x{verdict}",
                 flush=True,
             )
 

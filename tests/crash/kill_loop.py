@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rstmdb_protocol import MessageDecoder, encode_frame
 
+from rstmdb_protocol import MessageDecoder, encode_frame
 from tests.server_process import ServerProcess
 
 CLIENTS = 8
@@ -43,7 +43,7 @@ MACHINE = {
 }
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The server answered with an error."""
 
 
@@ -72,7 +72,7 @@ class Link:
                 answer = msgspec.json.decode(payload)
                 assert answer["id"] == str(self._id)
                 if answer["status"] != "ok":
-                    raise Refused(answer["error"])
+                    raise RefusedError(answer["error"])
                 result: dict[str, Any] = answer["result"]
                 return result
 
@@ -249,7 +249,7 @@ class KillLoop:
     async def _has_happened(self, link: Link, history: History, write: Write) -> bool:
         try:
             found = await link.call("GET_INSTANCE", instance_id=write.params["instance_id"])
-        except Refused:
+        except RefusedError:
             assert write.op == "CREATE_INSTANCE", "an acknowledged instance is gone"
             return False
         if write.op == "CREATE_INSTANCE":

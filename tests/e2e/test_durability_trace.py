@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from rstmdb_protocol import encode_frame
 from rstmdb_server.session import Session
 from rstmdb_storage import CommitPolicy, File, FsyncPolicy, LogConfig, OsFileSystem
-
 from tests.benchmarks import load
 from tests.in_process import InProcessServer, TestWire
 from tests.server_process import ServerProcess

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+
 from rstmdb_core import Refusal
 from rstmdb_protocol import ErrorCode, Framing
 

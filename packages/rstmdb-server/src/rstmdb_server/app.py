@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # A server that just serves does not load the tools; whoever names a word or asks for help gets them.
-    tools = any(not word.startswith("-") and word != "serve" or word in ("-h", "--help") for word in given)
+    tools = any(word in ("-h", "--help") or not word.startswith(("-", "serve")) for word in given)
     options = build_parser(tools=tools).parse_args(given)
     if options.command in (None, "serve"):
         return _serve(options)

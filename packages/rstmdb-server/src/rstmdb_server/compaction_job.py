@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
 from rstmdb_core import Refusal, StateView, dump
+from rstmdb_server.answers import Deferred, sync_failed
 from rstmdb_storage import (
     LogProgress,
     Retention,
@@ -30,8 +32,6 @@ from rstmdb_storage import (
     should_snapshot,
     trim_point,
 )
-
-from rstmdb_server.answers import Deferred, sync_failed
 
 if TYPE_CHECKING:
     from rstmdb_server.database import Database
@@ -120,9 +120,9 @@ class CompactionJob:
         """Start by itself when the configured thresholds say so; called by the tick."""
         if not self._enabled or self._running or self._stopped or self._database.poison_reason is not None:
             return
-        if self._failed_at is not None:
-            if self._host.monotonic() - self._failed_at < max(self._triggers.interval_seconds, 1.0):
-                return
+        now, pause = self._host.monotonic(), max(self._triggers.interval_seconds, 1.0)
+        if self._failed_at is not None and now - self._failed_at < pause:
+            return
         newest = self.newest
         progress = LogProgress(
             events=self._database.durable_sequence - (newest.sequence if newest is not None else 0),

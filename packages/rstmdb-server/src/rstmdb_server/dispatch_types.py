@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from rstmdb_core import Refusal
 
+from rstmdb_core import Refusal
 from rstmdb_server.answers import Deferred
 from rstmdb_server.session import Session
 

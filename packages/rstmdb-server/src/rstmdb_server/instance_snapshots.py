@@ -12,11 +12,11 @@ import hashlib
 from typing import Any
 
 import msgspec
-from rstmdb_core import Refusal
-from rstmdb_storage import DataDirectory, FileSystem
 
+from rstmdb_core import Refusal
 from rstmdb_server.answers import Deferred
 from rstmdb_server.world import Host
+from rstmdb_storage import DataDirectory, FileSystem
 
 
 def write_instance_snapshot(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import msgspec
+
 from rstmdb_core import (
     EventApplied,
     Flushed,
