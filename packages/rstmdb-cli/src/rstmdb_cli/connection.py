@@ -216,8 +216,10 @@ def connection_failure(reason: str, settings: Settings) -> Failure:
     text = reason if settings.place in reason else f"{settings.place}: {reason}"
     lower = reason.lower()
     if "refused" in lower:
-        hint = f"is a server listening on {settings.place}? start one with `rstmdb`, "
+        hint = (
+            f"is a server listening on {settings.place}? start one with `rstmdb`, "
             "or name another with --server"
+        )
     elif "name" in lower or "resolve" in lower or "address" in lower:
         hint = "check the host name in --server, RSTMDB_SERVER or the profile"
     elif "certificate" in lower:

@@ -1,6 +1,6 @@
 """Where things go in a picture: layers from the initial state down, after Sugiyama, Tagawa and Toda (1981).
 
-    1. cycles   a depth-first walk from the initial state finds the edges that go back; they are laid out reversed
+    1. cycles   a depth-first walk from the initial state finds edges that go back; they lie reversed
 2. layers   a state lies below everything that leads to it (longest path); every edge crosses a layer of its
             own for its label, so labels take part in the layout like states and never overlap
 3. order    sweeps down and up put each box at the mean of its neighbours, which unties most crossings
