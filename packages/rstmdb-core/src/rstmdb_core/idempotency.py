@@ -126,11 +126,15 @@ class BoundedTable(Generic[E]):
 
     def put(self, entry: E) -> None:
         """Store an entry in place of any other of its key; its ordinal must not be below the next one."""
-        self.discard(entry.key)
+        entries = self._entries
+        if entry.key in entries:
+            self.discard(entry.key)
         self.table.restore(entry.ordinal, entry)
-        self._entries[entry.key] = entry
+        entries[entry.key] = entry
         self.size_bytes += entry.size
-        bucket = max(entry.expires_ms >> _BUCKET_BITS, self._swept)
+        bucket = entry.expires_ms >> _BUCKET_BITS
+        if bucket < self._swept:
+            bucket = self._swept
         ordinals = self._buckets.get(bucket)
         if ordinals is None:
             self._buckets[bucket] = [entry.ordinal]

@@ -279,6 +279,8 @@ def key_expiry(view: View, ttl_secs: int | None, time_ms: int) -> int:
 
 def key_fault(key: str, ttl_secs: int | None) -> Refusal | None:
     """Refuse a key that is too long, or a life that is none."""
+    if ttl_secs is None and key.isascii() and 0 < len(key) <= NAME_BYTES_MAX:
+        return None
     if (fault := name_fault("idempotency_key", key)) is not None:
         return fault
     if ttl_secs is not None and ttl_secs < 1:
