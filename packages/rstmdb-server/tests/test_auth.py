@@ -151,6 +151,15 @@ def test_a_scoped_principal_may_nothing_that_concerns_all_machines():
     assert not scoped.unrestricted
 
 
+def test_a_refusal_says_whether_it_is_the_role_or_the_scope():
+    scoped_reader = Principal("p", ("read",), ("order*",))
+    assert scoped_reader.refusal("GET_MACHINE") is None
+    assert scoped_reader.refusal("COMPACT") is RefusalReason.FORBIDDEN
+    assert scoped_reader.refusal("NO_SUCH_OPERATION") is RefusalReason.FORBIDDEN
+    assert Principal("p", ("admin",), ("order*",)).refusal("COMPACT") is RefusalReason.MACHINE_SCOPE
+    assert UNRESTRICTED.refusal("COMPACT") is None
+
+
 def test_operations_that_name_a_machine_or_instance_are_narrowed():
     free = {name for name, p in PERMISSIONS.items() if p.scope is Scope.FREE}
     assert free == EXEMPT | {"INFO", "UNWATCH", "WAL_STATS"}

@@ -143,6 +143,8 @@ def test_a_wrong_sync_policy_is_named(load, form):
             "tls: {enabled: true, cert_path: c, key_path: k, require_client_cert: true}",
             "tls.require_client_cert is true but tls.client_ca_path is not set",
         ),
+        ("logging: {audit: /no/such/audit.jsonl}", "there is no directory '/no/such'"),
+        ("logging: {audit: /tmp}", "logging.audit: '/tmp' is a directory"),
         ("a: 1\na: 2", "key 'a' is given twice (line 2)"),
         ("network:\n  bind_addr: a:1\n  bind_addr: a:2", "key 'bind_addr' is given twice (line 3)"),
         ("- 1", "is not a map of sections"),
@@ -301,6 +303,14 @@ def test_scalars_are_those_of_yaml_1_2(load):
     assert load("storage: {data_dir: 2031-01-31}").settings.storage.data_dir == "2031-01-31"
     assert load("storage: {data_dir: 1:30}").settings.storage.data_dir == "1:30"
     assert load("network: {max_connections: 0010}").settings.network.max_connections == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("no", False), ("'1'", True), ("audit.jsonl", "audit.jsonl"), ("~", False)],
+)
+def test_audit_is_off_on_or_a_file(load, text, value):
+    assert load(f"logging: {{audit: {text}}}").settings.logging.audit == value
 
 
 def test_printing_hides_hashes_and_loads_again(load):

@@ -87,8 +87,8 @@ class Principal(msgspec.Struct, frozen=True):
         """Return why its roles or its scope forbid an operation, or None."""
         if self.may(operation):
             return None
-        whole = self.scoped and PERMISSIONS[operation].scope is Scope.WHOLE
-        return RefusalReason.MACHINE_SCOPE if whole else RefusalReason.FORBIDDEN
+        in_role = operation in _allowed(self.roles, False)
+        return RefusalReason.MACHINE_SCOPE if in_role else RefusalReason.FORBIDDEN
 
     def sees(self, machine: str) -> bool:
         """Return whether a machine is inside its scope."""

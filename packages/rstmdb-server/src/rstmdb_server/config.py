@@ -12,6 +12,7 @@ Every key has an environment variable, `RSTMDB_<SECTION>_<KEY>`; those with a pu
 """
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_type_hints
@@ -263,3 +264,12 @@ def _check_together(settings: Settings, problems: list[str], warnings: list[str]
             warnings.append(
                 f"auth.required is false and {host} can be reached by others: anyone may do anything"
             )
+    audit = settings.logging.audit
+    if isinstance(audit, str):
+        directory = os.path.dirname(audit) or "."
+        if not os.path.isdir(directory):
+            problems.append(
+                f"logging.audit: {audit!r} cannot be written, there is no directory {directory!r}"
+            )
+        elif os.path.isdir(audit):
+            problems.append(f"logging.audit: {audit!r} is a directory")
