@@ -1,7 +1,7 @@
 """Client of rstmdb, async and sync, safe by default."""
 
 from rstmdb_client import errors, events, results
-from rstmdb_client._async.batch import AsyncBatch, BatchSlot
+from rstmdb_client._async.batch import AsyncBatch
 from rstmdb_client._async.client import AsyncClient
 from rstmdb_client._async.pool import AsyncPool
 from rstmdb_client._async.watch import AsyncWatch
@@ -76,6 +76,7 @@ from rstmdb_client.results import (
     WatchHeader,
 )
 from rstmdb_client.retry import RetryPolicy
+from rstmdb_client.slots import BatchSlot
 from rstmdb_client.url import Endpoint, TlsOptions
 
 __all__ = [

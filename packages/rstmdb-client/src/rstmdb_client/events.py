@@ -16,7 +16,7 @@ import msgspec
 
 __all__ = ["Closed", "ConnectFailed", "Connected", "ConnectionEvent", "Disconnected", "announce", "log"]
 
-log = logging.getLogger("rstmdb_client")
+log: logging.Logger = logging.getLogger("rstmdb_client")
 
 
 class ConnectionEvent(msgspec.Struct, frozen=True):

@@ -67,11 +67,11 @@ class Session(Generic[T]):
         self._pending: dict[str, T] = {}
         self._sent = 0
         self.features: frozenset[str] = frozenset()
-        self.durable_keys = False
-        self.server = ""
+        self.durable_keys: bool = False
+        self.server: str = ""
         self.error: ProtocolViolation | None = None
         self.events: list[Event | End] = []
-        self.messages = 0
+        self.messages: int = 0
 
     @property
     def pending(self) -> int:

@@ -75,7 +75,7 @@ class RstmdbServer:
 
     def __init__(self, directory: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.port: int = free_port()
         self.environment: dict[str, str] = {
             "RSTMDB_BIND": f"127.0.0.1:{self.port}",
             "RSTMDB_DATA": str(directory / "data"),

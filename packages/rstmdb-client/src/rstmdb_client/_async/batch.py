@@ -1,4 +1,4 @@
-"""Building and reading a batch: writes that travel in one request.
+"""Building a batch: writes that travel in one request.
 
 ```
 async with client.batch(atomic=True) as batch:
@@ -11,86 +11,24 @@ Leaving the block sends the batch; leaving it by an exception sends nothing. Ato
 failure raises `BatchFailed`. Otherwise every operation stands for itself, and its slot raises what it met.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
-
-import msgspec
+from typing import Any, Self, TypeVar
 
 from rstmdb_client import calls
 from rstmdb_client.calls import Call
-from rstmdb_client.errors import InvalidDocument, ProtocolViolation, RstmdbError, UsageError, server_error
+from rstmdb_client.errors import InvalidDocument
 from rstmdb_client.keys import AUTO, Auto
 from rstmdb_client.results import Applied, Created, Deleted, Json
+from rstmdb_client.slots import BatchSlot, read_results
 from rstmdb_protocol.limits import BATCH_OPERATIONS_MAX
 
-__all__ = ["AsyncBatch", "BatchSlot", "read_results"]
+__all__ = ["AsyncBatch"]
 
 R = TypeVar("R")
 C = TypeVar("C")
 
 _Execute = Callable[[Call[Any], "float | None"], Awaitable[Any]]
-
-
-class BatchSlot(Generic[R]):
-    """The place of one operation in a batch.
-
-    Attributes:
-        index: its number in the batch, from 0.
-        operation: its name on the wire.
-    """
-
-    def __init__(self, index: int, call: Call[R]) -> None:
-        self.index = index
-        self.operation = call.op
-        self._call = call
-        self._outcome: R | RstmdbError | None = None
-
-    def fill(self, item: Json) -> None:
-        """Take over what the server said about this operation."""
-        error = item.get("error")
-        if item.get("status") == "ok":
-            self._outcome = self._call.decode(msgspec.json.encode(item.get("result")))
-        elif isinstance(error, dict):
-            details = error.get("details")
-            self._outcome = server_error(
-                str(error.get("code", "")),
-                str(error.get("message", "")),
-                retryable=error.get("retryable") is True,
-                details=details if isinstance(details, dict) else None,
-            )
-        else:
-            raise ProtocolViolation(f"result {self.index} of BATCH is neither an answer nor an error")
-
-    @property
-    def error(self) -> RstmdbError | None:
-        """The error of this operation, or None."""
-        return self._outcome if isinstance(self._outcome, RstmdbError) else None
-
-    def result(self) -> R:
-        """Return the operation's result.
-
-        Raises:
-            ServerError: the operation was refused.
-            UsageError: the batch has not been sent.
-        """
-        if self._outcome is None:
-            raise UsageError("the batch has not been answered")
-        if isinstance(self._outcome, RstmdbError):
-            raise self._outcome
-        return self._outcome
-
-
-def read_results(slots: Sequence[BatchSlot[Any]], items: list[Json]) -> None:
-    """Hand the results of a batch to its slots.
-
-    Raises:
-        ProtocolViolation: they do not fit the batch.
-    """
-    if len(items) != len(slots):
-        raise ProtocolViolation(f"BATCH of {len(slots)} operations was answered with {len(items)} results")
-    for slot, item in zip(slots, items, strict=True):
-        slot.fill(item)
 
 
 class AsyncBatch:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from rstmdb_client import calls, results, watching
-from rstmdb_client._async.batch import AsyncBatch, BatchSlot
+from rstmdb_client._async.batch import AsyncBatch
 from rstmdb_client._async.channel import AsyncChannel
 from rstmdb_client._async.link import AsyncLink
 from rstmdb_client._async.primitives import AsyncLock, monotonic, sleep
@@ -31,6 +31,7 @@ from rstmdb_client.keys import AUTO, Auto
 from rstmdb_client.positions import PositionStore
 from rstmdb_client.results import Applied, Instance, Json
 from rstmdb_client.retry import AttemptFailed, Effect, RetryPolicy, final_error, may_retry
+from rstmdb_client.slots import BatchSlot
 from rstmdb_client.telemetry import CallSpan
 from rstmdb_client.url import Endpoint, Options, TlsOptions, resolve_options
 

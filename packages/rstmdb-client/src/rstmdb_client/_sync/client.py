@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from rstmdb_client import calls, results, watching
-from rstmdb_client._sync.batch import Batch, BatchSlot
+from rstmdb_client._sync.batch import Batch
 from rstmdb_client._sync.channel import Channel
 from rstmdb_client._sync.link import Link
 from rstmdb_client._sync.primitives import Lock, monotonic, sleep
@@ -30,6 +30,7 @@ from rstmdb_client.keys import AUTO, Auto
 from rstmdb_client.positions import PositionStore
 from rstmdb_client.results import Applied, Instance, Json
 from rstmdb_client.retry import AttemptFailed, Effect, RetryPolicy, final_error, may_retry
+from rstmdb_client.slots import BatchSlot
 from rstmdb_client.telemetry import CallSpan
 from rstmdb_client.url import Endpoint, Options, TlsOptions, resolve_options
 
