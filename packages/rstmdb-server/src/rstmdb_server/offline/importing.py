@@ -31,7 +31,7 @@ from rstmdb_server.offline.fresh import (
     jumped_sequence,
     wall_ms,
 )
-from rstmdb_server.offline.original_format import OriginalDirectory
+from rstmdb_server.offline.original_format import OriginalDirectory, PutMachineEntry
 from rstmdb_server.offline.terminal import Progress, say, warn
 from rstmdb_server.offline.translation import Translation
 from rstmdb_storage import FormatError
@@ -141,7 +141,9 @@ def import_directory(
     with empty_directory(target, "target of an import") as root:
         first = _first_sequence(original)
         writer = HistoryWriter(root, State(UNBOUNDED), first)
-        translation = Translation(writer, definitions or {}, now_ms=wall_ms())
+        translation = Translation(
+            writer, definitions or {}, lambda: _all_definitions(source), now_ms=wall_ms()
+        )
         try:
             _translate(original, translation, progress)
             faults = translation.faults
@@ -198,6 +200,16 @@ def _translate(original: OriginalDirectory, translation: Translation, progress: 
         if not count & 1023:
             progress(f"imported {count} records")
     translation.finish()
+
+
+def _all_definitions(source: str) -> dict[tuple[str, int], bytes]:
+    """Return the first definition of every machine version, wherever in the log it stands."""
+    found: dict[tuple[str, int], bytes] = {}
+    for record in OriginalDirectory(source).records():
+        entry = record.entry
+        if isinstance(entry, PutMachineEntry):
+            found.setdefault((entry.machine, entry.version), bytes(entry.definition))
+    return found
 
 
 def _notes(original: OriginalDirectory, translation: Translation) -> Iterator[str]:

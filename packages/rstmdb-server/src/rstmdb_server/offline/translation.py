@@ -11,6 +11,7 @@ of events only, in memory only; its log has the others too, so retries of those 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from rstmdb_core import (
@@ -53,6 +54,8 @@ class Translation:
     Args:
         writer: Where to.
         definitions: JSON texts to use instead of those in the log.
+        all_definitions: Reads the whole log for definitions; asked once an instance comes before its
+            machine, which happens after the original had compacted the machine away.
         now_ms: The time of the import.
 
     Attributes:
@@ -62,11 +65,18 @@ class Translation:
     """
 
     def __init__(
-        self, writer: HistoryWriter, definitions: dict[tuple[str, int], bytes], *, now_ms: int
+        self,
+        writer: HistoryWriter,
+        definitions: dict[tuple[str, int], bytes],
+        all_definitions: Callable[[], dict[tuple[str, int], bytes]],
+        *,
+        now_ms: int,
     ) -> None:
         self._writer = writer
         self._state = writer.state
         self._definitions = definitions
+        self._all_definitions = all_definitions
+        self._later: dict[tuple[str, int], bytes] | None = None
         self._now_ms = now_ms
         self._expires_ms = now_ms + self._state.settings.idempotency_retention_ms
         self._time_ms = 0
@@ -269,8 +279,12 @@ class Translation:
 
     def _machine_is_good(self, instance_id: str, machine: str, version: int, state: str) -> bool:
         known = (machine, version)
-        if version not in self._state.machines.get(machine, {}) and known in self._definitions:
-            self._put(machine, version, b"null")
+        if version not in self._state.machines.get(machine, {}) and known not in self._bad_machines:
+            if self._later is None:
+                self._later = self._all_definitions()
+            text = self._definitions.get(known) or self._later.get(known)
+            if text is not None:
+                self._put(machine, version, text)
         if version not in self._state.machines.get(machine, {}):
             if known not in self._bad_machines:
                 self._refuse_machine(known, "it is not in the log, which was compacted")

@@ -191,11 +191,14 @@ class _Check:
             state = State(UNBOUNDED)
         while state is None and snapshots:
             state = self._load(snapshots.pop(0))
-        if state is None:
+        # The rule of a server that opens it: also of a log that has its beginning, but not from 1 on, as
+        # an import leaves it that did not come to its end.
+        reached = max(figures.snapshots, default=0)
+        if contents.segments and contents.oldest_sequence > reached + 1:
             oldest = contents.segments[0]
             self.damage.append(
-                f"{oldest.path} is corrupt at byte 0: the log begins behind sequence "
-                f"{oldest.header.after_sequence}, and no good snapshot reaches it"
+                f"{oldest.path} is corrupt at byte 0: the log begins at {contents.oldest_sequence}, and no good "
+                f"snapshot reaches beyond {reached}"
             )
         base = 0 if state is None else state.next_sequence
         for item in contents.frames(progress=self.progress):

@@ -1,0 +1,5 @@
+"""Writes data directories as the original server does."""
+
+from original_writer.directory import ORDER, Original, record
+
+__all__ = ["ORDER", "Original", "record"]
