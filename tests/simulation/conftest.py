@@ -1,8 +1,33 @@
-"""Adds up what the explorer has looked at, over all tests and workers of a run."""
+"""Which part of the simulation runs, and the sum of what it has looked at.
+
+Asked for by its path (`pytest tests/simulation`), all of it runs; in a run of all tests of the repository,
+what is marked `full` is left out.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known."""
+    config.addinivalue_line("markers", "full: left out unless tests/simulation is asked for by its path")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `full` in a run of everything."""
+    asked = [Path(config.invocation_params.dir, str(argument).partition("::")[0]) for argument in config.args]
+    if any(path.resolve().is_relative_to(HERE) for path in asked):
+        return
+    left_out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("full")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -257,15 +257,16 @@ def _outcome(damage: Damage, closed: Closed, disk: Disk) -> str:
     try:
         data = DataDirectory.open(fs, DIRECTORY)
         store = SnapshotStore(fs, data.snapshots)
-        snapshot = store.newest()
+        infos = store.infos()
+        config = LogConfig(segment_bytes=SETTINGS.segment_bytes, reserve_bytes=0)
+        log, _ = EmbeddedLog.open(fs, data.wal, config, snapshot_sequence=infos[-1].sequence if infos else 0)
+        snapshot = store.newest(log_begins_at=log.oldest_sequence)
         entries: list[Entry] = []
         reached = 0
         if snapshot is not None:
             reached = snapshot.sequence
             for chunk in snapshot.chunks():
                 entries += [Entry(*fields) for fields in marshal.loads(chunk)]
-        config = LogConfig(segment_bytes=SETTINGS.segment_bytes, reserve_bytes=0)
-        log, _ = EmbeddedLog.open(fs, data.wal, config, snapshot_sequence=reached)
         entries += _read(log, reached + 1)
     except (CorruptionError, FormatError) as error:
         return _refused("refused", error, damage)

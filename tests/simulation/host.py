@@ -1,7 +1,7 @@
 """The smallest host that a storage engine can have: a state that is the list of its records.
 
-It does what the server does, in the same order: open the directory, load the newest snapshot, open the log,
-apply what follows; then append and commit, take snapshots, compact, let the background syncs run. All of it
+It does what the server does, in the same order: open the directory, the log, the newest snapshot, apply what
+follows; then append and commit, take snapshots, compact, let the background syncs run. All of it
 on a simulated file system, with a clock that only `tick` moves, and with every promise told to a `Shadow`.
 """
 
@@ -82,21 +82,27 @@ class Host:
         """
         self.data = DataDirectory.open(self.fs, DIRECTORY)
         self.store = SnapshotStore(self.fs, self.data.snapshots, now_ms=self.now_ms)
-        self.records = []
-        reached = 0
-        snapshot = self.store.newest()
-        if snapshot is not None:
-            reached = snapshot.sequence
-            for chunk in snapshot.chunks():
-                self.records += [Entry(*fields) for fields in marshal.loads(chunk)]
-            snapshot.close()
+        infos = self.store.infos()
         settings = self.settings
         config = LogConfig(
             segment_bytes=settings.segment_bytes, fsync=settings.policy, reserve_bytes=settings.reserve_bytes
         )
         self.log, self.report = EmbeddedLog.open(
-            self.fs, self.data.wal, config, snapshot_sequence=reached, now=self.now
+            self.fs,
+            self.data.wal,
+            config,
+            snapshot_sequence=infos[-1].sequence if infos else 0,
+            now=self.now,
+            time_ms=self.now_ms(),
         )
+        self.records = []
+        reached = 0
+        snapshot = self.store.newest(log_begins_at=self.log.oldest_sequence)
+        if snapshot is not None:
+            reached = snapshot.sequence
+            for chunk in snapshot.chunks():
+                self.records += [Entry(*fields) for fields in marshal.loads(chunk)]
+            snapshot.close()
         self.records += self.read(reached + 1)
         self.shadow.judge(self.records, self.log.next_sequence)
         self._check_snapshots()

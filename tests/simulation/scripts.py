@@ -112,6 +112,9 @@ class Script:
     settings: Settings
     fast: bool = False
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def first_open(story: Story) -> None:
     """The directory is made, and one record written."""

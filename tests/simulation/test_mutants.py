@@ -8,8 +8,24 @@ from rstmdb_storage import jobs, opening, recovery, schedule, segment
 from tests.simulation import host
 from tests.simulation.mutants import MUTANTS, Detector, Mutant, hunt, planted
 
+# Those that take a walk through most of the scripts before they are found.
+SLOW = (
+    "snapshot:",
+    "compaction:",
+    "space:",
+    "schedule:SyncSchedule.sync_due_at",
+    "jobs:Rotation",
+    "recovery:_walk",
+)
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        pytest.param(mutant, id=mutant.name, marks=pytest.mark.full if mutant.place.startswith(SLOW) else ())
+        for mutant in MUTANTS
+    ],
+)
 def test_a_planted_fault_is_found(mutant: Mutant, record_property):
     caught = hunt(mutant)
     assert caught.finding is not None, f"{mutant.name} got away after {caught.cases} cases"

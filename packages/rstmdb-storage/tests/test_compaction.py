@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstmdb_storage.compaction import LogProgress, Retention, SnapshotTriggers, should_snapshot, trim_point
+from rstmdb_storage.compaction import (
+    LogProgress,
+    Retention,
+    SnapshotTriggers,
+    compact,
+    should_snapshot,
+    trim_point,
+)
+from rstmdb_storage.config import LogConfig
+from rstmdb_storage.filesystem import OsFileSystem
 from rstmdb_storage.interface import SegmentInfo
-from rstmdb_storage.snapshot import SnapshotInfo
+from rstmdb_storage.log import EmbeddedLog
+from rstmdb_storage.snapshot import SnapshotInfo, SnapshotStore
 
 NOW = 1_700_000_000_000
 NO_HISTORY = Retention(bytes=0, seconds=0)
@@ -130,6 +140,29 @@ def test_any_plan_leaves_what_recovery_and_readers_need(case):
         newer_bytes = sum(each.record_bytes for each in spans if each.first_sequence > removed.first_sequence)
         far = retention.bytes is not None and newer_bytes >= retention.bytes
         assert old or far
+
+
+def test_compacting_does_what_was_planned_and_counts_it(tmp_path):
+    fs = OsFileSystem()
+    log, _ = EmbeddedLog.open(fs, str(tmp_path), LogConfig(segment_bytes=2048, reserve_bytes=0))
+    store = SnapshotStore(fs, str(tmp_path / "snapshots"))
+    for number in range(4):
+        sequence = log.append(b"%d" % number * 700, 1)
+        commit = log.begin_commit()
+        assert commit is not None
+        commit.run()
+        log.finish_commit(commit)
+        store.begin(sequence).finish()
+        before = sum(path.stat().st_size for path in tmp_path.glob("*.wal"))
+        result = compact(log, store, NO_HISTORY, now_ms=NOW, snapshots_created=1)
+        after = sum(path.stat().st_size for path in tmp_path.glob("*.wal"))
+        assert result.bytes_reclaimed == before - after
+        assert result.segments_deleted == (1 if number else 0)
+        assert result.segments_total == len(list(tmp_path.glob("*.wal")))
+        assert result.snapshots_total == min(number + 1, 2)
+        assert result.snapshots_created == 1
+    assert [record.first_sequence for record in log.read(log.oldest_sequence)] == [4]
+    log.close()
 
 
 TRIGGERS = SnapshotTriggers(events=100, bytes=10_000, interval_seconds=60, size_ratio=0.5)
