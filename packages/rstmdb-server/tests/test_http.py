@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from rstmdb_server import http
-from rstmdb_server.http import HEAD_BYTES_MAX, OperatorHttp, Reason
+from rstmdb_server.auth import AttemptLimiter
+from rstmdb_server.http import OperatorHttp, Reason
+from rstmdb_server.http_messages import HEAD_BYTES_MAX
 from rstmdb_server.metrics import Collector, Counters, Gauges
 
 pytestmark = pytest.mark.asyncio
@@ -207,6 +209,21 @@ async def test_a_bearer_token_is_taken(view):
     view.token = "plain"
     async with client_of(view) as client:
         assert (await client.get("/", headers={"Authorization": "bearer plain"})).status_code == 200
+
+
+async def test_tokens_are_not_to_be_guessed(view, monkeypatch):
+    monkeypatch.setattr(AttemptLimiter, "PEER_PER_SECOND", 0.0)  # however slow this machine is
+    view.token = "right"
+    async with client_of(view) as client:
+        codes = []
+        for number in range(AttemptLimiter.PEER_BURST + 1):
+            answer = await client.get("/status.json", headers={"Authorization": f"Bearer guess{number}"})
+            codes.append(answer.status_code)
+        assert set(codes[:-1]) == {401}
+        assert codes[-1] == 429
+        right = {"Authorization": "Bearer right"}
+        assert (await client.get("/status.json", headers=right)).status_code == 429, "not even looked at"
+        assert (await client.get("/metrics")).status_code == 200
 
 
 async def test_a_fault_in_a_figure_is_an_answer_and_the_server_goes_on(view, capfd):

@@ -16,25 +16,30 @@ All peers together get `CONNECTIONS_MAX` connections, each `HEAD_BYTES_MAX` of r
 minutes: a stuck scraper must not cost the server anything.
 """
 
-import base64
-import binascii
 import socket
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Any, NamedTuple, Protocol
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Protocol
 
 import anyio
 import anyio.abc
 import msgspec
 
+from rstmdb_server.auth import AttemptLimiter
+from rstmdb_server.http_messages import (
+    MalformedRequestError,
+    Request,
+    Response,
+    parse_head,
+    receive_head,
+    skip_body,
+)
 from rstmdb_server.logs import get_logger
 from rstmdb_server.metrics import CONTENT_TYPE
 
 CONNECTIONS_MAX = 64
-HEAD_BYTES_MAX = 16 * 1024
-BODY_BYTES_MAX = 64 * 1024  # read and forgotten; a longer one ends the connection instead
 REQUESTS_PER_CONNECTION_MAX = 1000
 HEAD_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # above the usual scrape interval, so that Prometheus keeps its connection
@@ -89,31 +94,6 @@ class OperatorView(Protocol):
         ...
 
 
-class Request(NamedTuple):
-    """The part of a request that counts."""
-
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    token: str | None
-
-
-class Response(NamedTuple):
-    """What is sent; the rest of the head is the same for all."""
-
-    status: HTTPStatus
-    content_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-class _Malformed(Exception):  # noqa: N818
-    """The peer does not speak HTTP, or too much of it."""
-
-    def __init__(self, status: HTTPStatus) -> None:
-        self.status = status
-
-
 class OperatorHttp:
     """The HTTP server; any number of connections over one view.
 
@@ -125,6 +105,7 @@ class OperatorHttp:
         self._view = view
         self._log = get_logger("rstmdb_server.http")
         self._connections = 0
+        self._attempts = AttemptLimiter()
         self._routes: dict[str, Callable[[Request], Response]] = {
             "/metrics": self._metrics,
             "/livez": self._livez,
@@ -173,13 +154,14 @@ class OperatorHttp:
 
     async def _conversation(self, stream: anyio.abc.SocketStream) -> None:
         buffer = bytearray()
+        peer = str(stream.extra(anyio.abc.SocketAttribute.remote_address, ("unknown",))[0])
         for number in range(REQUESTS_PER_CONNECTION_MAX):
             try:
                 with anyio.fail_after(HEAD_SECONDS if number == 0 else IDLE_SECONDS):
-                    head = await _receive_head(stream, buffer)
-                    request, body_bytes, keep = _parse(head)
-                    await _skip_body(stream, buffer, body_bytes)
-            except _Malformed as error:
+                    head = await receive_head(stream, buffer)
+                    request, body_bytes, keep = parse_head(head, peer=peer)
+                    await skip_body(stream, buffer, body_bytes)
+            except MalformedRequestError as error:
                 await self._send(stream, _text(error.status, error.status.phrase), head=False, last=True)
                 return
             last = not keep or number == REQUESTS_PER_CONNECTION_MAX - 1
@@ -260,8 +242,17 @@ class OperatorHttp:
         return Response(HTTPStatus.OK, "image/svg+xml; charset=utf-8", drawing.encode(), (policy,))
 
     def _denied(self, request: Request) -> Response | None:
-        if self._view.admits(request.token):
-            return None
+        if request.token is None:
+            if self._view.admits(None):
+                return None
+        else:
+            # Tokens are not to be guessed here either.
+            now_ms = int(time.monotonic() * 1000)
+            if not self._attempts.admits(request.peer, now_ms):
+                return _text(HTTPStatus.TOO_MANY_REQUESTS, "Too Many Requests")
+            if self._view.admits(request.token):
+                return None
+            self._attempts.failed(request.peer, now_ms)
         challenge = (
             "WWW-Authenticate",
             'Basic realm="rstmdb: any name, a token as password", charset="UTF-8"',
@@ -281,70 +272,3 @@ def _json(status: HTTPStatus, value: Any) -> Response:
 def _asset(name: str, content_type: str) -> Response:
     body = files("rstmdb_server").joinpath("status_page", name).read_bytes()
     return Response(HTTPStatus.OK, content_type, body, (("Content-Security-Policy", PAGE_POLICY),))
-
-
-async def _receive_head(stream: anyio.abc.SocketStream, buffer: bytearray) -> bytes:
-    """Take everything up to the empty line off the buffer."""
-    searched = 0
-    while (end := buffer.find(b"\r\n\r\n", searched)) < 0:
-        if len(buffer) > HEAD_BYTES_MAX:
-            raise _Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        searched = max(0, len(buffer) - 3)
-        buffer += await stream.receive()
-    if end > HEAD_BYTES_MAX:
-        raise _Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-    head = bytes(buffer[:end])
-    del buffer[: end + 4]
-    return head
-
-
-def _parse(head: bytes) -> tuple[Request, int, bool]:
-    """Return the request, the length of its body, and whether the connection stays open after it."""
-    first, *lines = head.decode("latin-1").lstrip("\r\n").split("\r\n")
-    words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        raise _Malformed(HTTPStatus.BAD_REQUEST)
-    fields: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or name != name.strip():
-            raise _Malformed(HTTPStatus.BAD_REQUEST)
-        fields[name.lower()] = value.strip()
-    try:
-        # A target with a host before its path is what proxies send; "//x" has none, it is a path.
-        target = urlsplit(words[1] if not words[1].startswith("/") else "http://x" + words[1])
-        query = parse_qs(target.query, max_num_fields=16)
-    except ValueError:
-        raise _Malformed(HTTPStatus.BAD_REQUEST) from None
-    length = fields.get("content-length", "0")
-    if not (length.isascii() and length.isdigit() and len(length) <= 10):
-        raise _Malformed(HTTPStatus.BAD_REQUEST)
-    wishes = fields.get("connection", "").lower()
-    keep = "close" not in wishes if words[2] != "HTTP/1.0" else "keep-alive" in wishes
-    if "transfer-encoding" in fields or int(length) > BODY_BYTES_MAX:
-        length, keep = "0", False  # answered all the same; what follows is not read
-    return (
-        Request(words[0], target.path or "/", query, _token(fields.get("authorization", ""))),
-        int(length),
-        keep,
-    )
-
-
-def _token(authorization: str) -> str | None:
-    scheme, _, credentials = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    if scheme.lower() != "basic":
-        return None
-    try:
-        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-
-
-async def _skip_body(stream: anyio.abc.SocketStream, buffer: bytearray, size: int) -> None:
-    while len(buffer) < size:
-        size -= len(buffer)
-        buffer.clear()
-        buffer += await stream.receive()
-    del buffer[:size]
