@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from rstmdb_storage import CorruptionError, EmbeddedLog, LogClosed, LogConfig, SequenceTrimmed
 from rstmdb_storage.reader import WINDOW_BYTES
-from rstmdb_storage.record import take_frames
+from rstmdb_storage.record import encode_group, take_frames
 from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, segment_name
 
 
@@ -159,6 +160,38 @@ def test_frames_that_do_not_follow_are_refused(open_log: Any, commit: Any, wal: 
     log._published.state[1][0].end = two.offset
     with pytest.raises(CorruptionError, match=r"ends before sequence 2, the next one begins at"):
         log.reader().read(1)
+
+
+def test_a_frame_with_a_good_check_and_nonsense_inside_is_refused(
+    open_log: Any, commit: Any, wal: str
+) -> None:
+    log = open_log()
+    commit(log, b"aa", b"bb")
+    path = Path(wal, segment_name(1))
+    frame = encode_group(
+        [b"aa", b"bb"], [3, 0], first_sequence=1, durable_sequence=0, synced_bytes=128, epoch=1, flags=0
+    )
+    data = bytearray(path.read_bytes())
+    data[SEGMENT_HEADER_BYTES : SEGMENT_HEADER_BYTES + len(frame)] = frame
+    path.write_bytes(data)
+    log._published.state = (3, log._published.state[1], SEGMENT_HEADER_BYTES + len(frame))
+    with pytest.raises(CorruptionError, match="tables of a group contradict"):
+        log.read(1)
+
+
+def test_a_file_that_may_not_be_opened_is_told(open_log: Any, commit: Any, fs: Any, wal: str) -> None:
+    log = open_log()
+    commit(log, b"x")
+
+    def refuse(path: str, **how: bool) -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    open_file = fs.open
+    fs.open = refuse
+    with pytest.raises(OSError, match="too many open files"):
+        log.read(1)
+    fs.open = open_file
+    assert len(log.read(1)) == 1
 
 
 def test_readers_go_over_empty_segments_and_epochs(open_log: Any, commit: Any, wal: str) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from rstmdb_storage import CorruptionError, EmbeddedLog, FormatError, LogConfig,
 from rstmdb_storage.commit import FsyncPolicy
 from rstmdb_storage.decision import Place, Verdict
 from rstmdb_storage.opening import SEQUENCE_JUMP
+from rstmdb_storage.reader import WINDOW_BYTES
 from rstmdb_storage.record import CONTROL_FRAME_BYTES, KIND_EPOCH, take_frames
 from rstmdb_storage.recovery import Progress
-from rstmdb_storage.segment import SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, segment_name
+from rstmdb_storage.segment import SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, read_header, segment_name
 
 SMALL = LogConfig(segment_bytes=4096, reserve_bytes=0)
 
@@ -455,3 +457,78 @@ def test_a_restart_needs_little_space(open_log: Any, commit: Any, fs: Any, wal: 
         log = open_log()
         assert contents(log) == expected
     assert segment(wal, 2).stat().st_size == SEGMENT_BYTES_MIN
+
+
+def test_headers_that_contradict_each_other_are_refused(open_log: Any, commit: Any, wal: str) -> None:
+    write_some(open_log, commit, groups=30)
+    header = read_header(OsFileSystem().open(str(segment(wal, 2))), str(segment(wal, 2)), 2)
+    for wrong in (replace(header, first_sequence=0), replace(header, epoch=0)):
+        data = segment(wal, 2).read_bytes()
+        segment(wal, 2).write_bytes(wrong.encode() + data[SEGMENT_HEADER_BYTES:])
+        with pytest.raises(CorruptionError, match="contradicts the one before"):
+            open_log()
+        segment(wal, 2).write_bytes(data)
+    open_log()
+
+
+def test_frames_larger_than_a_window_are_recovered(open_log: Any, commit: Any, wal: str) -> None:
+    log = open_log(segment_bytes=8 << 20)
+    commit(log, b"small")
+    for letter in (b"a", b"b"):
+        commit(log, letter * (WINDOW_BYTES + 5000))
+    expected = contents(log)
+    log = open_log()
+    assert open_log.report.verdict is Verdict.END
+    assert contents(log) == expected
+
+
+def test_proof_is_found_behind_a_window_and_larger_than_one(open_log: Any, commit: Any, wal: str) -> None:
+    log = open_log(segment_bytes=8 << 20)
+    commit(log, b"small")
+    commit(log, b"damaged" * 100)
+    commit(log, b"x" * (WINDOW_BYTES - 5000))
+    commit(log, b"y" * (WINDOW_BYTES + 5000))
+    found = take_frames(segment(wal).read_bytes(), SEGMENT_HEADER_BYTES, 10**6)[0]
+    whole = segment(wal).read_bytes()
+    at, size = found[1].offset, found[1].size
+    # Only the last frame, which reaches over the windows, is left to prove that the damaged one was synced.
+    data = bytearray(whole)
+    data[at : at + size] = bytes(size)
+    data[found[2].offset : found[2].offset + 700] = bytes(700)
+    segment(wal).write_bytes(data)
+    with pytest.raises(CorruptionError, match="synced once") as refused:
+        open_log()
+    assert refused.value.position == at
+    # With its end gone nothing is left that proves anything, and what looks like its header is passed over.
+    data[found[3].offset + 200_000 :] = bytes(len(data) - found[3].offset - 200_000)
+    segment(wal).write_bytes(data)
+    log = open_log()
+    assert open_log.report.verdict is Verdict.CUT
+    assert [body for _, _, body in contents(log)] == [b"small"]
+    assert (
+        segment(wal).read_bytes()[at + CONTROL_FRAME_BYTES :].count(0) == len(data) - at - CONTROL_FRAME_BYTES
+    )
+
+
+def test_an_empty_last_segment_on_a_full_disk_is_trusted(
+    open_log: Any, commit: Any, fs: Any, wal: str
+) -> None:
+    empty_last_segment(open_log, commit, wal)
+    fs.space = 3 * 4096
+    log = open_log()
+    commit(log, b"goes into it")
+    assert contents(open_log())[-1][2] == b"goes into it"
+
+
+def test_an_empty_last_segment_on_a_failing_disk_is_an_error(
+    open_log: Any, commit: Any, fs: Any, wal: str
+) -> None:
+    empty_last_segment(open_log, commit, wal)
+
+    def fail(count: int, call: str, name: str) -> None:
+        if call == "preallocate":
+            raise OSError(errno.EIO, "input/output error")
+
+    fs.fail = fail
+    with pytest.raises(OSError, match="input/output error"):
+        open_log()

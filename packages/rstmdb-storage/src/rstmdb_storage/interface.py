@@ -121,7 +121,8 @@ class LogReader(Protocol):
 
         Raises:
             SequenceTrimmed: `from_sequence` is older than the log.
-            CorruptionError: What is stored there is damaged.
+            CorruptionError: What is stored there is damaged or cannot be read.
+            OSError: The store cannot be opened now.
         """
         ...
 

@@ -308,6 +308,8 @@ class EmbeddedLog:
         commit.sync = sync
         if mark:
             self._add_mark(commit, KIND_MARK)
+            # The mark takes room that records were promised; the next append has to look again.
+            self._limit = self._room()
         self._in_flight = commit
         return commit
 

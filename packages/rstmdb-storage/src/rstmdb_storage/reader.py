@@ -210,7 +210,8 @@ class SegmentReader:
         except OSError as error:
             if error.errno == errno.ENOENT:
                 raise SequenceTrimmed(sequence, self._published.state[1][0].header.first_sequence) from None
-            raise CorruptionError(segment.path, 0, f"cannot be opened: {error}") from error
+            # Too many open files, for one: that is no damage.
+            raise
         self._segment = segment
         self._expected, self._position, self._epoch = (
             segment.header.first_sequence,
