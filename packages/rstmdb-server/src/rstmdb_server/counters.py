@@ -58,7 +58,6 @@ class Counters:
         "slow_operations",
         "subscriptions_all",
         "subscriptions_instance",
-        "watch_segment_reads",
     )
 
     def __init__(self) -> None:
@@ -69,7 +68,7 @@ class Counters:
         self.errors: dict[str, int] = {}
         self.connections_accepted = 0
         self.connections_active = 0
-        self.connections_refused: dict[str, int] = {}  # by reason: limit, tls, handshake
+        self.connections_refused: dict[str, int] = {}  # by reason: limit, tls
         self.auth_failures = 0
         self.framing_errors = 0
         self.subscriptions_instance = 0  # ever opened; whether the gauge's series exists yet
@@ -81,7 +80,6 @@ class Counters:
         self.batch_buckets: list[int] = [0] * (len(BATCH_BUCKETS) + 1)
         self.batch_records = 0
         self.slow_operations = 0
-        self.watch_segment_reads = 0
 
     @staticmethod
     def operation_index(name: str) -> int:
@@ -150,8 +148,6 @@ class Gauges(msgspec.Struct, kw_only=True):
     snapshots_failed: int = 0
     idempotency_keys: int = 0
     idempotency_bytes: int = 0
-    idempotency_evicted: int = 0
-    idempotency_replayed: int = 0
     disk_free_bytes: int = 0
     recovery_seconds: float = 0.0
     ready: bool = False

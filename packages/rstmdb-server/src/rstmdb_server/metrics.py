@@ -175,11 +175,6 @@ class Collector:
         yield _gauge(
             "rstmdb_watch_lagging", "Subscriptions that read segments to catch up.", gauges.watch_lagging
         )
-        yield _counter(
-            "rstmdb_watch_segment_reads",
-            "Reads of segments for watchers behind.",
-            counters.watch_segment_reads,
-        )
         yield _gauge("rstmdb_snapshot_sequence", "Sequence of the newest snapshot.", gauges.snapshot_sequence)
         yield _gauge(
             "rstmdb_snapshot_timestamp_seconds",
@@ -196,12 +191,6 @@ class Collector:
         yield _counter("rstmdb_snapshot_failures", "Snapshots that failed.", gauges.snapshots_failed)
         yield _gauge("rstmdb_idempotency_keys", "Idempotency keys remembered.", gauges.idempotency_keys)
         yield _gauge("rstmdb_idempotency_bytes", "Bytes they take of their budget.", gauges.idempotency_bytes)
-        yield _counter(
-            "rstmdb_idempotency_evicted", "Keys forgotten early for want of room.", gauges.idempotency_evicted
-        )
-        yield _counter(
-            "rstmdb_idempotency_replays", "Requests answered from a key.", gauges.idempotency_replayed
-        )
         yield _gauge("rstmdb_disk_free_bytes", "Free space for the data directory.", gauges.disk_free_bytes)
         yield _gauge(
             "rstmdb_recovery_seconds", "How long the last start took to recover.", gauges.recovery_seconds
