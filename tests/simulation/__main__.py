@@ -10,6 +10,7 @@ from tests.simulation.damage import damage_sectors_and_files, flip_bits
 from tests.simulation.explore import Explorer, Figures
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.scripts import SCRIPTS
+from tests.simulation.soak import soak
 
 
 def explore(arguments: list[str]) -> int:
@@ -66,7 +67,26 @@ def damage(arguments: list[str]) -> int:
     return 1 if found else 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"explore": explore, "mutants": mutants, "damage": damage}
+def storage(arguments: list[str]) -> int:
+    """Run long random histories of the storage engine."""
+    parser = argparse.ArgumentParser(prog="storage", description=storage.__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="the first seed (1)")
+    parser.add_argument("--seeds", type=int, help="how many (1, or as many as the minutes allow)")
+    parser.add_argument("--minutes", type=float, help="for how long")
+    options = parser.parse_args(arguments)
+    seeds = 1 if options.seeds is None and options.minutes is None else options.seeds
+    seconds = None if options.minutes is None else options.minutes * 60
+    figures = soak(options.seed, seeds=seeds, seconds=seconds)
+    print(f"from seed {options.seed} on: {figures}", *figures.findings, sep="\n")
+    return 1 if figures.findings else 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "explore": explore,
+    "mutants": mutants,
+    "damage": damage,
+    "storage": storage,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -169,7 +169,10 @@ class Explorer:
 
     def _play_faults(self) -> None:
         story = Story(self._script.settings)
-        self._script.play(story)
+        try:
+            self._script.play(story)
+        except Exception as error:
+            self._found(("without any fault",), error)
         for number, operation in enumerate(story.operations):
             for fault in _fitting_faults(operation):
                 self.figures.faults += 1

@@ -378,6 +378,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "return",
     ),
     Mutant(
+        "the room that a mark takes is still promised to records",
+        "this log, until a soak found it",
+        Detector.CRASHES,
+        "log:EmbeddedLog.begin_sync",
+        "self._limit = self._room()",
+        "pass",
+    ),
+    Mutant(
         "no lock",
         "original: two servers on one directory",
         Detector.FENCING,

@@ -169,6 +169,13 @@ def idle_mark(story: Story) -> None:
     story.host.tick(2.0)
 
 
+def mark_near_the_end(story: Story) -> None:
+    """The mark takes room that the next record would just have filled."""
+    story.host.append(300)
+    story.host.tick(1.0)
+    story.host.append(464)
+
+
 def close_and_reopen(story: Story) -> None:
     """A clean end, twice."""
     story.host.append(60)
@@ -402,6 +409,7 @@ SCRIPTS: tuple[Script, ...] = (
     Script("batch across a rotation", batch_across_a_rotation, EVERY_WRITE),
     Script("zeros inside", zeros_inside, EVERY_WRITE),
     Script("idle mark", idle_mark, EVERY_WRITE),
+    Script("mark near the end of a segment", mark_near_the_end, EVERY_WRITE),
     Script("close and reopen", close_and_reopen, EVERY_WRITE),
     Script("kill and go on", kill_and_go_on, EVERY_WRITE, fast=True),
     Script("power losses", power_losses, EVERY_WRITE),
