@@ -274,6 +274,18 @@ def test_a_rest_is_marked_once(open_log: Any, commit: Any, wal: str) -> None:
     assert [record.body for record in open_log().read(1)] == [b"1", b"2", b"3"]
 
 
+def test_a_mark_does_not_take_the_room_of_a_record(open_log: Any, commit: Any, wal: str) -> None:
+    log = open_log()
+    commit(log, b"1")
+    # As large as fits into the active segment before the mark, and no longer behind it.
+    body = b"x" * (log._limit - 8)
+    log.sync_due_in(0.0)
+    run(log, log.begin_sync(1.0))
+    commit(log, body)
+    assert len(segments(wal)) == 2
+    assert [record.body for record in log.read(1)] == [b"1", body]
+
+
 def test_marks_leave_space_for_epochs_and_the_close(open_log: Any, commit: Any, wal: str) -> None:
     log = open_log(idle_seconds=1.0)
     now = 0.0
