@@ -70,7 +70,7 @@ def shape_fault(value: Any, shape: Any, place: str = "result") -> str | None:
     kinds: dict[str, type] = {"str": str, "bool": bool, "int": int, "object": dict, "list": list}
     if word == "null" or type(value) is not kinds[word]:
         return f"{place} is {value!r}, not {word}"
-    if word == "int" and not 0 <= value < 2**53:
+    if type(value) is int and not 0 <= value < 2**53:
         return f"{place} is {value}, which some client cannot hold"
     return None
 
@@ -160,7 +160,8 @@ def test_every_code_keeps_the_envelope(fresh: ServerProcess) -> None:
             message = wire.receive()
             check_envelope(message)
             assert message["error"]["code"] == "BAD_REQUEST"
-        for params in ([], "x", 3, True):
+        wrong: tuple[Any, ...] = ([], "x", 3, True)
+        for params in wrong:
             for op in (
                 "PING",
                 "INFO",

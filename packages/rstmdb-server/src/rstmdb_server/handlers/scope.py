@@ -43,6 +43,9 @@ def instance_refusal(session: Session, state: State, instance_id: str) -> Refusa
     instance = state.instances.get(instance_id)
     if instance is None or principal.sees(instance.machine):
         return None
+    # To the letter what the engine says of an instance that does not exist.
     return Refusal(
-        code=ErrorCode.INSTANCE_NOT_FOUND.value, message=f"instance {instance_id!r} not found", details=None
+        code=ErrorCode.INSTANCE_NOT_FOUND.value,
+        message=f"instance {instance_id!r} not found",
+        details={"instance_id": instance_id},
     )
