@@ -5,11 +5,13 @@ The directory is frozen at one moment (`frozen.py`); everything that was acknowl
 ============================  =====================================================================
 sealed segments, snapshots    never change: a hard link each, or a copy where there can be no link
 the active segment            a copy, up to the last whole frame
+``FORMAT``                    says that this is a backup, so that no server takes it for its data
 ``manifest.json``             last, after everything was synced, read back and surveyed as a whole
 ============================  =====================================================================
 
 The server is not asked, and does not notice: it may write, rotate and compact meanwhile. The target has the
-layout of a data directory, so ``verify`` and ``dump`` read it too; only ``restore`` makes one to serve from.
+layout of a data directory, so ``verify`` and ``dump`` read it too. Only ``restore`` makes one to serve from:
+served as it is, it would use again the offsets that the source goes on to show for other effects.
 """
 
 from __future__ import annotations
@@ -29,11 +31,15 @@ from rstmdb_server.offline.manifest import (
     Manifest,
     describe_file,
     timestamp,
+    write_file,
     write_manifest,
 )
 from rstmdb_server.offline.terminal import Progress, say, warn
 from rstmdb_storage import CorruptionError, File, FileSystem, OsFileSystem
+from rstmdb_storage.datadir import DATA_FORMAT
 from rstmdb_storage.segment import write_fully
+
+FORMAT_TEXT = b"rstmdb backup, format %d\n" % DATA_FORMAT
 
 COPY_BYTES = 1 << 20
 """Copied and synced at a time: little enough that the server's own syncs do not wait behind it."""
@@ -146,9 +152,10 @@ def _fill(
             continue
         progress(f"backing up {path}")
         target = f"{root}/{relative}"
-        if copy or path == active or relative == "FORMAT" or not _link(fs, path, target):
-            file = contents.files.open(path)
-            _copy(fs, file, target, ends.get(path))
+        if relative == "FORMAT":
+            write_file(fs, target, FORMAT_TEXT)
+        elif copy or path == active or not _link(fs, path, target):
+            _copy(fs, contents.files.open(path), target, ends.get(path))
         paths.append(relative)
     return paths
 

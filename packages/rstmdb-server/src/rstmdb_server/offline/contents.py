@@ -42,7 +42,7 @@ server's configuration gives them. A server that opens the result applies its ow
 _MOMENTS = 8
 _MOMENT_SECONDS = 0.02
 _FREEZES = 10
-_FORMAT_LINE = re.compile(rb"rstmdb data directory, format (\d{1,9})\n")
+_FORMAT_LINE = re.compile(rb"rstmdb (?:data directory|backup), format (\d{1,9})\n")
 
 
 class LogFrame(NamedTuple):

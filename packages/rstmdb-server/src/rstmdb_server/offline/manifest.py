@@ -83,14 +83,19 @@ def write_manifest(fs: FileSystem, root: str, manifest: Manifest) -> None:
     """Put the manifest in place: from now on the directory is a backup."""
     path = f"{root}/{MANIFEST}"
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-    file = fs.open(f"{path}.tmp", create=True)
+    write_file(fs, f"{path}.tmp", text)
+    fs.rename(f"{path}.tmp", path)
+    fs.sync_directory(root)
+
+
+def write_file(fs: FileSystem, path: str, text: bytes) -> None:
+    """Create a small file and sync it."""
+    file = fs.open(path, create=True)
     try:
         write_fully(file, text, 0)
         file.sync()
     finally:
         file.close()
-    fs.rename(f"{path}.tmp", path)
-    fs.sync_directory(root)
 
 
 def read_manifest(fs: FileSystem, root: str) -> Manifest:

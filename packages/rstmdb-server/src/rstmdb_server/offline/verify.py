@@ -197,8 +197,8 @@ class _Check:
         if contents.segments and contents.oldest_sequence > reached + 1:
             oldest = contents.segments[0]
             self.damage.append(
-                f"{oldest.path} is corrupt at byte 0: the log begins at {contents.oldest_sequence}, and no good "
-                f"snapshot reaches beyond {reached}"
+                f"{oldest.path} is corrupt at byte 0: the log begins at {contents.oldest_sequence}, and no "
+                f"good snapshot reaches beyond {reached}"
             )
         base = 0 if state is None else state.next_sequence
         for item in contents.frames(progress=self.progress):
