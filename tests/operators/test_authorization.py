@@ -152,7 +152,6 @@ def test_a_scoped_token_is_narrowed_as_the_table_says(as_token):
                 assert "secret" not in json.dumps(answer["result"]), operation
 
 
-@pytest.mark.xfail(strict=True, reason="handlers/scope.py leaves out the details that a missing instance has")
 @pytest.mark.parametrize("operation", [name for name, p in PERMISSIONS.items() if p.scope is Scope.INSTANCE])
 def test_what_is_hidden_is_answered_like_what_does_not_exist(as_token, operation):
     call = as_token("orders")

@@ -1,6 +1,7 @@
 """SIGHUP under load: new certificates, changed tokens, another level; nobody is dropped or half reloaded."""
 
 import hashlib
+import json
 import signal
 import ssl
 import threading
@@ -42,10 +43,11 @@ class Place:
     def tokens(self, *tokens):
         self.secrets.write_text("".join(f"{sha(token)} name={token}\n" for token in tokens))
 
-    def configure(self, **logging):
+    def configure(self, *, network=None, **logging):
         self.config.write_text(
             yaml.safe_dump(
                 {
+                    "network": network or {},
                     "auth": {"required": True, "secrets_file": str(self.secrets)},
                     "tls": {"enabled": True, "cert_path": str(self.cert), "key_path": str(self.key)},
                     "logging": logging,
@@ -172,3 +174,39 @@ def test_the_level_changes(start, session_of, place):
     place.configure(level="info")
     server.wait_for("configuration reloaded", after=reload(server))
     assert before <= len(server.said)
+
+
+def test_limits_change_for_who_comes_next(start, session_of, place):
+    server = start(environ={"RSTMDB_CONFIG": str(place.config)})
+    sessions = [authenticated(session_of, server, place, "keeps") for _ in range(3)]
+    place.configure(network={"max_connections": 3, "subscriptions_max": 1})
+    server.wait_for("configuration reloaded", after=reload(server))
+    refused = session_of(server, tls=place.client).answer("PING")["error"]
+    assert (refused["code"], refused["details"]["limit"]) == ("RATE_LIMITED", 3)
+    assert all(call("PING") == {"pong": True} for call in sessions), "who is there stays"
+    sessions[0]("WATCH_ALL")
+    assert sessions[0].answer("WATCH_ALL")["status"] == "error"
+    place.configure()
+    server.wait_for("configuration reloaded", after=reload(server))
+    sessions[0]("WATCH_ALL")
+    assert session_of(server, tls=place.client).answer("PING")["status"] == "ok"
+
+
+def test_a_rotated_audit_file_is_opened_anew(start, session_of, place):
+    audit = place.directory / "audit.jsonl"
+    place.configure(audit=str(audit))
+    server = start(environ={"RSTMDB_CONFIG": str(place.config)})
+    call = authenticated(session_of, server, place, "keeps")
+    call("PUT_MACHINE", machine="m", version=1, definition=DEFINITION)
+    audit.rename(place.directory / "audit.jsonl.1")
+    server.wait_for("configuration reloaded", after=reload(server))
+    call("CREATE_INSTANCE", machine="m", version=1, instance_id="one")
+    assert "PUT_MACHINE" in (place.directory / "audit.jsonl.1").read_text()
+    [line] = audit.read_text().splitlines()
+    written = json.loads(line)
+    assert (written["principal"], written["operation"], written["subject"]) == (
+        "keeps",
+        "CREATE_INSTANCE",
+        "one",
+    )
+    assert written["offset"] == 2

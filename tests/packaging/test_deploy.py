@@ -13,6 +13,7 @@ import yaml
 
 from rstmdb_server.config import ENVIRONMENT, load_settings
 from rstmdb_server.http import OperatorHttp
+from tests.operators.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -103,7 +104,7 @@ def test_the_run_and_cmd_lines_work_in_a_bare_environment(tmp_path):
     entry = json.loads(FINAL["ENTRYPOINT"])
     image = environment()
     # Other servers run on this machine: only the ports differ from the image.
-    ports = {"RSTMDB_BIND": "127.0.0.1:57401", "RSTMDB_METRICS_BIND": "127.0.0.1:59090"}
+    ports = {name: f"127.0.0.1:{free_port()}" for name in ("RSTMDB_BIND", "RSTMDB_METRICS_BIND")}
     assert ports.keys() <= image.keys()
     run_as_user = "setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs --bounding-set=-all"
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in (image | ports).items())
@@ -126,7 +127,7 @@ until healthy 2>/data/health.log; do
   test $tries -lt 100 && kill -0 $server
   sleep 0.2
 done
-env -i {variables} {run_as_user} rstmdb-cli -s 127.0.0.1:57401 ping
+env -i {variables} {run_as_user} rstmdb-cli -s {ports["RSTMDB_BIND"]} ping
 kill -TERM $server
 wait $server
 healthy 2>/dev/null && exit 9
@@ -159,7 +160,7 @@ echo served as "$(stat -c %u /data/wal)"
             place.rmdir()  # only where the mounts went; they ended with their namespace
     assert done.returncode == 0, done.stdout + done.stderr
     assert "served as 1000" in done.stdout
-    assert "is ready on 127.0.0.1:57401" in done.stderr
+    assert f"is ready on {ports['RSTMDB_BIND']}" in done.stderr
 
 
 def test_the_compose_file_is_consistent():
