@@ -249,18 +249,28 @@ class Explorer:
             self._deaths(fs.disk, promised, depth + 1, (*path, _place(operation, moment)))
 
         fs = SimulatedFileSystem(disk, observer=watch if depth < self._deaths_max else None)
-        Host(fs, self._settings, shadow).open()
-        # What was recovered has been shown: from here on not even a power loss may take it.
-        fs = SimulatedFileSystem(fs.disk.after_power_loss(_nothing))
         host = Host(fs, self._settings, shadow)
-        shadow.die(power_lost=True)
         host.open()
-        # And what is appended behind it must not be lost for what a crash left there.
+        fs.stop_watching()
+        recovered = shadow.copy()
+        lost = fs.disk.after_power_loss(_nothing)
+        # What was recovered has been shown: from here on not even a power loss may take it. And what is
+        # appended behind it, before such a loss or after it, must not be lost for what a crash left there.
+        self._append(host)
+        self._reopen(fs.disk.after_power_loss(_nothing), shadow)
+        host = self._reopen(lost, recovered)
+        self._append(host)
+        self._reopen(host.fs.disk.after_power_loss(_nothing), recovered)
+
+    def _append(self, host: Host) -> None:
         host.append(30)
         host.sync()
-        fs = SimulatedFileSystem(fs.disk.after_power_loss(_nothing))
+
+    def _reopen(self, disk: Disk, shadow: Shadow) -> Host:
         shadow.die(power_lost=True)
-        Host(fs, self._settings, shadow).open()
+        host = Host(SimulatedFileSystem(disk), self._settings, shadow)
+        host.open()
+        return host
 
     @property
     def _settings(self) -> Settings:

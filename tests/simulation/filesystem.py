@@ -672,6 +672,10 @@ class SimulatedFileSystem:
         self.crashed = True
         self.locks = {number: holder for number, holder in self.locks.items() if holder is not self}
 
+    def stop_watching(self) -> None:
+        """Let the observer look no longer."""
+        self._observer = None
+
     # How an operation runs
 
     def _operation(
@@ -715,7 +719,8 @@ class SimulatedFileSystem:
         if fault is not None:
             if fault.kind not in (FaultKind.SHORT_WRITE, FaultKind.TORN_WRITE):
                 self._inject(fault, path, inode)
-            room = min(room, max(fault.amount, 1))
+            least = 1 if fault.kind is FaultKind.SHORT_WRITE else 0
+            room = min(room, max(fault.amount, least))
         if self.disk.capacity is not None:
             needed = offset + room - max(inode.allocated, offset)
             if needed > 0:
@@ -729,7 +734,8 @@ class SimulatedFileSystem:
             self._pass(operation, Moment.DURING)
             inode.cached = bytearray(before[0])
             inode.pending, self.disk._order, inode.allocated = before[1], before[2], before[3]
-        self.disk._write(inode, taken, offset)
+        if taken:
+            self.disk._write(inode, taken, offset)
         self._pass(operation, Moment.AFTER)
         if fault is not None and fault.kind is FaultKind.TORN_WRITE:
             _fail(errno.EIO, path)
@@ -779,7 +785,13 @@ def draw_fault(prng: Prng, operation: Operation, probabilities: dict[FaultKind, 
     """
     for kind, probability in probabilities.items():
         if operation.name in _FITTING[kind] and prng.chance(probability):
-            return Fault(kind, prng.below(max(operation.size, 1)))
+            landed = prng.below(max(operation.size, 1))
+            if kind in (FaultKind.SHORT_WRITE, FaultKind.TORN_WRITE):
+                # What lands of a write are whole sectors.
+                landed = max(0, landed - (operation.offset + landed) % SECTOR)
+                if kind is FaultKind.SHORT_WRITE and not landed:
+                    continue
+            return Fault(kind, landed)
     return None
 
 

@@ -37,10 +37,11 @@ class Shadow:
         safe: How many of them a power loss may not take, by the promise of the policy.
         shown: The highest sequence that anybody has ever seen.
         snapshots: The sequences of the finished snapshots, in order.
+        attempted: Those of all snapshots that were begun.
         trimmed: The oldest sequence that must still be readable.
     """
 
-    __slots__ = ("acknowledged", "issued", "safe", "shown", "snapshots", "trimmed")
+    __slots__ = ("acknowledged", "attempted", "issued", "safe", "shown", "snapshots", "trimmed")
 
     def __init__(self) -> None:
         self.issued: tuple[Entry, ...] = ()
@@ -48,6 +49,7 @@ class Shadow:
         self.safe = 0
         self.shown = 0
         self.snapshots: tuple[int, ...] = ()
+        self.attempted: frozenset[int] = frozenset()
         self.trimmed = 1
 
     def copy(self) -> Shadow:
@@ -58,12 +60,13 @@ class Shadow:
         other.safe = self.safe
         other.shown = self.shown
         other.snapshots = self.snapshots
+        other.attempted = self.attempted
         other.trimmed = self.trimmed
         return other
 
     def key(self) -> tuple[object, ...]:
         """Return what tells two sets of promises apart."""
-        return (self.issued, self.acknowledged, self.safe, self.shown, self.snapshots, self.trimmed)
+        return tuple(getattr(self, name) for name in self.__slots__)
 
     def issue(self, first_sequence: int, length: int, body: bytes) -> None:
         """Note a record that the log has taken."""

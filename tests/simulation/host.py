@@ -237,6 +237,7 @@ class Host:
         sequence = self.records[-1].last_sequence if self.records else 0
         if self.log.synced_sequence < sequence:
             self.sync()
+        self.shadow.attempted |= {sequence}
         try:
             writer = self.store.begin(sequence, metadata=b"about")
             half = (len(self.records) + 1) // 2
@@ -281,6 +282,10 @@ class Host:
         found = [info.sequence for info in self.store.infos()]
         if finished and sum(1 for sequence in found if sequence >= finished[0]) < len(finished):
             raise Violation(f"of the finished snapshots {finished} there are only {found} (13)")
+        if not set(found) <= self.shadow.attempted:
+            raise Violation(f"of the snapshots {found} some were never begun (2)")
+        # One whose end nobody saw, as its process died or a sync failed, counts from here on.
+        self.shadow.snapshots = tuple(sorted({*self.shadow.snapshots, *found}))
 
     def check_history(self) -> None:
         """Hold all that the log can still show to what was issued, and the state likewise."""

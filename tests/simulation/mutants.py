@@ -148,8 +148,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "original: directories are never synced",
         Detector.CRASHES,
         "datadir:_make_durable_directory",
-        'fs.sync_directory(at.rpartition("/")[0] or ("/" if at.startswith("/") else "."))',
+        "fs.sync_directory(parent)",
         "pass",
+    ),
+    Mutant(
+        "a directory that exists is taken for a safe one",
+        "this data directory, until a soak found it",
+        Detector.CRASHES,
+        "datadir:_make_durable_directory",
+        "fs.sync_directory(parent)",
+        "existed or fs.sync_directory(parent)",
     ),
     Mutant(
         "a snapshot's name is not synced",

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from rstmdb_storage.errors import FormatError
@@ -21,6 +22,7 @@ __all__ = ["DATA_FORMAT", "DataDirectory"]
 DATA_FORMAT: Final = 1
 _FORMAT_NAME: Final = "FORMAT"
 _LOCK_NAME: Final = "LOCK"
+_NOT_OURS: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL))
 _FORMAT_TEXT: Final = b"rstmdb data directory, format %d\n"
 
 
@@ -81,15 +83,27 @@ class DataDirectory:
 
 
 def _make_durable_directory(fs: FileSystem, path: str) -> None:
-    """Create a directory and its parents so that they survive a power loss."""
-    missing = []
+    """Create a directory and its parents so that they survive a power loss.
+
+    FORMAT is written only after this, so where it stands this was done. Where it does not, a process may have
+    ended between creating a directory and syncing its name: that one exists, and still may vanish.
+    """
+    if fs.exists(f"{path}/{_FORMAT_NAME}"):
+        return
+    parents = []
     at = path
-    while at not in ("", "/", ".") and not fs.exists(at):
-        missing.append(at)
-        at = at.rpartition("/")[0]
+    while at not in ("", "/", "."):
+        parent = at.rpartition("/")[0] or ("/" if at.startswith("/") else ".")
+        parents.append((parent, fs.exists(at)))
+        at = parent
     fs.make_directory(path)
-    for at in reversed(missing):
-        fs.sync_directory(at.rpartition("/")[0] or ("/" if at.startswith("/") else "."))
+    for parent, existed in reversed(parents):
+        try:
+            fs.sync_directory(parent)
+        except OSError as error:
+            # Directories of the system far above may not be ours to open; what was made here must be synced.
+            if not (existed and error.errno in _NOT_OURS):
+                raise
 
 
 def _refuse_foreign(fs: FileSystem, path: str) -> None:
