@@ -31,6 +31,10 @@ from rstmdb_client.url import Endpoint, Options
 __all__ = ["AsyncLink"]
 
 
+CLOSE_SECS = 0.5
+"""How long the goodbye may take before the connection is cut."""
+
+
 class _Pending:
     """A request that waits: who for, and until when."""
 
@@ -84,7 +88,7 @@ class AsyncLink:
         try:
             await greet(link, options, endpoint, deadline)
         except BaseException:
-            link.abort()
+            await link.discard()
             raise
         link._ready = True
         session = link.session
@@ -210,11 +214,21 @@ class AsyncLink:
         self._release()
         pipe.close()
         announce(self._options.on_event, Closed(str(self.endpoint), "calls"))
+        await self._wait_closed(pipe, CLOSE_SECS)
 
     async def discard(self) -> None:
         """Let go of a connection that is not usable any more."""
         if self._pipe is not None and self._backend.is_current():
             self.abort()
+            await self._wait_closed(self._pipe, CLOSE_SECS)
+
+    async def _wait_closed(self, pipe: Pipe, seconds: float) -> None:
+        with anyio.move_on_after(seconds, shield=True) as patience:
+            await pipe.wait_closed()
+        if patience.cancelled_caught:
+            pipe.abort()
+            with anyio.move_on_after(seconds, shield=True):
+                await pipe.wait_closed()
 
     def _release(self) -> None:
         self.lost = self.lost or ConnectionFailed(f"{self.endpoint}: the connection was closed")

@@ -48,6 +48,9 @@ class Pipe(Protocol):
     def abort(self) -> None:
         """Close at once."""
 
+    async def wait_closed(self) -> None:
+        """Wait until nothing of it is left."""
+
 
 class AsyncioPipe(asyncio.Protocol):
     """A pipe on an asyncio transport."""
@@ -60,6 +63,7 @@ class AsyncioPipe(asyncio.Protocol):
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._paused = False
+        self._closed: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -73,6 +77,8 @@ class AsyncioPipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass the end on."""
         self.writable = True
+        if not self._closed.done():
+            self._closed.set_result(None)
         self._receiver.pipe_lost(exc)
 
     def pause_writing(self) -> None:
@@ -122,6 +128,10 @@ class AsyncioPipe(asyncio.Protocol):
         self._outbox.clear()
         self._transport.abort()
 
+    async def wait_closed(self) -> None:
+        """Wait until nothing of it is left: the loop may end right after, and would leave the socket open."""
+        await asyncio.shield(self._closed)
+
 
 class StreamPipe:
     """A pipe on an anyio stream: one task reads, one writes. Neither is ever cancelled by a caller."""
@@ -134,6 +144,7 @@ class StreamPipe:
         self._outbox_bytes = 0
         self._something = anyio.Event()
         self._closing = False
+        self._closed = anyio.Event()
         self._tasks = [backend.spawn(self._read), backend.spawn(self._write)]
 
     async def _read(self) -> None:
@@ -146,6 +157,7 @@ class StreamPipe:
         finally:
             self._end(error)
             await self._stream.close()
+            self._closed.set()
 
     async def _write(self) -> None:
         try:
@@ -192,6 +204,10 @@ class StreamPipe:
         self._outbox.clear()
         for task in self._tasks:
             task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing of it is left."""
+        await self._closed.wait()
 
 
 async def open_pipe(
