@@ -112,16 +112,13 @@ class Session(Generic[T]):
         """
         if call.needs:
             self.require(call)
-        params = call.request_params(durable_keys=self.durable_keys)
-        request_id = str(self._sent + 1)
-        payload = b'{"type":"request","id":"%b","op":"%b","params":%b}' % (
-            request_id.encode(),
-            call.op.encode(),
-            params,
-        )
+        params = call.params if call.key is None else call.request_params(durable_keys=self.durable_keys)
+        number = self._sent + 1
+        request_id = str(number)
+        payload = b'{"type":"request","id":"%d","op":"%b","params":%b}' % (number, call.op.encode(), params)
         if len(payload) > FRAME_PAYLOAD_BYTES_MAX:
             raise RequestTooLarge(_largest_member(params), len(payload), FRAME_PAYLOAD_BYTES_MAX)
-        self._sent += 1
+        self._sent = number
         self._pending[request_id] = token
         return request_id, encode_frame(payload)
 
@@ -165,6 +162,10 @@ class Session(Generic[T]):
 
     def _was_sent(self, request_id: str) -> bool:
         return request_id.isascii() and request_id.isdigit() and 0 < int(request_id[:20]) <= self._sent
+
+    def waiting(self) -> list[tuple[str, T]]:
+        """Return who waits for which request."""
+        return list(self._pending.items())
 
     def lose(self) -> list[T]:
         """End the session and return whoever still waits."""

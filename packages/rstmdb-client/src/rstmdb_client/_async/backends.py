@@ -8,6 +8,7 @@ system task, because a client is not bound to a nursery: it may be opened in one
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -57,7 +58,7 @@ class AsyncioBackend:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.waiter: Callable[[], Waiter] = self.loop.create_future
+        self.waiter: Callable[[], Waiter] = partial(asyncio.Future, loop=self.loop)
 
     def is_current(self) -> bool:
         """Say whether the caller runs in this loop."""

@@ -107,6 +107,7 @@ class AsyncClient:
             tracer=tracer,
         )
         self._timeout: float = self._options.timeout
+        self._tracing: bool = self._options.tracer is not None
         self._link: AsyncLink | None = None
         self._connecting: AsyncLock = AsyncLock()
         self._was_connected: bool = False
@@ -259,19 +260,19 @@ class AsyncClient:
                 failures.append(str(error))
         raise ConnectionFailed("; ".join(failures))
 
-    async def _execute(self, call: Call[R], timeout: float | None) -> R:
-        if self._options.tracer is None:
-            return await self._attempts(call, timeout, None)
+    async def _traced(self, call: Call[R], timeout: float | None) -> R:
         with CallSpan(self._options.tracer, call, self._options.endpoints[0]) as span:
-            return await self._attempts(call, timeout, span)
+            return await self._execute(call, timeout, span)
 
-    async def _attempts(self, call: Call[R], timeout: float | None, span: CallSpan | None) -> R:
+    async def _execute(self, call: Call[R], timeout: float | None, span: CallSpan | None = None) -> R:
+        if self._tracing and span is None:
+            return await self._traced(call, timeout)
         if timeout is None:
             timeout = self._timeout
         deadline = monotonic() + timeout
         attempt = 0
         unanswered = False
-        failure: AttemptFailed | ServerError | None = None
+        failure: AttemptFailed | ServerError
         while True:
             attempt += 1
             durable = False
@@ -282,7 +283,6 @@ class AsyncClient:
                 durable = link.session.durable_keys
                 if unanswered and not durable and call.effect is Effect.KEYED:
                     # The database behind the next connection does not know the keys of the last one.
-                    assert failure is not None
                     break
                 return call.decode(await link.exchange(call, deadline))
             except (AttemptFailed, ServerError) as error:

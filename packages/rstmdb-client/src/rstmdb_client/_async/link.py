@@ -35,16 +35,8 @@ CLOSE_SECS = 0.5
 """How long the goodbye may take before the connection is cut."""
 
 
-class _Pending:
-    """A request that waits: who for, and until when."""
-
-    __slots__ = ("deadline", "request_id", "sent_at", "waiter")
-
-    def __init__(self, waiter: Waiter, deadline: float, sent_at: float) -> None:
-        self.waiter = waiter
-        self.deadline = deadline
-        self.sent_at = sent_at
-        self.request_id = ""
+_Pending = tuple[Waiter, float, float]
+"""A request that waits: who for, until when, and since when."""
 
 
 class AsyncLink:
@@ -68,7 +60,6 @@ class AsyncLink:
         self._heard_at = 0.0
         self._timer: Timer | None = None
         self._timer_at = float("inf")
-        self._pending: dict[str, _Pending] = {}
         self._room: list[Waiter] = []
 
     @classmethod
@@ -127,18 +118,15 @@ class AsyncLink:
         if deadline <= now:
             raise AttemptFailed(sent=False, timed_out=True)
         waiter = self._backend.waiter()
-        pending = _Pending(waiter, deadline, now)
-        request_id, data = self.session.request(call, pending)
-        pending.request_id = request_id
-        self._pending[request_id] = pending
+        session = self.session
+        request_id, data = session.request(call, (waiter, deadline, now))
         if deadline < self._timer_at:
             self._set_timer(deadline)
-        pipe.write(data, at_once=self._alone and len(self._pending) == 1)
+        pipe.write(data, self._alone and session.pending == 1)
         try:
             outcome = await waiter
         except BaseException:
-            self._pending.pop(request_id, None)
-            self.session.abandon(request_id)
+            session.abandon(request_id)
             raise
         if isinstance(outcome, Exception):
             raise outcome
@@ -168,11 +156,9 @@ class AsyncLink:
             self._heard_at = monotonic()
         # With more than one answer at a time there are several callers: let their requests gather.
         self._alone = len(answers) < 2
-        pop = self._pending.pop
-        for pending, outcome in answers:
-            pop(pending.request_id, None)
-            if not pending.waiter.done():
-                pending.waiter.set_result(outcome)
+        for (waiter, _, _), outcome in answers:
+            if not waiter.done():
+                waiter.set_result(outcome)
         if self.session.events:
             self.session.events.clear()  # events of a subscription that no watch of ours holds
         if self.session.error is not None:
@@ -209,8 +195,8 @@ class AsyncLink:
             self.lost = ConnectionFailed(f"{self.endpoint}: the connection was closed")
             return
         if pipe.writable:
-            _, data = self.session.request(calls.bye(), _Pending(self._backend.waiter(), 0.0, 0.0))
-            pipe.write(data, at_once=False)
+            _, data = self.session.request(calls.bye(), (self._backend.waiter(), 0.0, 0.0))
+            pipe.write(data, False)
         self._release()
         pipe.close()
         announce(self._options.on_event, Closed(str(self.endpoint), "calls"))
@@ -235,10 +221,9 @@ class AsyncLink:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._pending.clear()
-        for pending in self.session.lose():
-            if not pending.waiter.done():
-                pending.waiter.set_result(AttemptFailed(sent=True, cause=self.lost))
+        for waiter, _, _ in self.session.lose():
+            if not waiter.done():
+                waiter.set_result(AttemptFailed(sent=True, cause=self.lost))
         self.pipe_writable()
 
     def _set_timer(self, when: float) -> None:
@@ -254,15 +239,14 @@ class AsyncLink:
         now = monotonic() + 0.001  # a timer may come a little early
         stalled = False
         next_deadline = float("inf")
-        for pending in list(self._pending.values()):
-            if pending.deadline > now:
-                next_deadline = min(next_deadline, pending.deadline)
+        for request_id, (waiter, deadline, sent_at) in self.session.waiting():
+            if deadline > now:
+                next_deadline = min(next_deadline, deadline)
                 continue
-            del self._pending[pending.request_id]
-            self.session.abandon(pending.request_id)
-            stalled = stalled or self._heard_at < pending.sent_at
-            if not pending.waiter.done():
-                pending.waiter.set_result(AttemptFailed(sent=True, timed_out=True))
+            self.session.abandon(request_id)
+            stalled = stalled or self._heard_at < sent_at
+            if not waiter.done():
+                waiter.set_result(AttemptFailed(sent=True, timed_out=True))
         if stalled:
             self._lose(ConnectionFailed(f"{self.endpoint}: the server did not answer in time"))
         elif next_deadline < float("inf"):

@@ -39,7 +39,7 @@ class Pipe(Protocol):
 
     writable: bool
 
-    def write(self, data: bytes, *, at_once: bool) -> None:
+    def write(self, data: bytes, at_once: bool) -> None:
         """Take bytes to be sent, in order."""
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class AsyncioPipe(asyncio.Protocol):
         self.writable = True
         self._receiver.pipe_writable()
 
-    def write(self, data: bytes, *, at_once: bool) -> None:
+    def write(self, data: bytes, at_once: bool) -> None:
         """Take bytes to be sent, in order."""
         if at_once and not self._outbox:
             self._transport.write(data)
@@ -185,7 +185,7 @@ class StreamPipe:
         self._outbox.clear()
         self._something.set()
 
-    def write(self, data: bytes, *, at_once: bool) -> None:
+    def write(self, data: bytes, at_once: bool) -> None:
         """Take bytes to be sent, in order."""
         self._outbox.append(data)
         self._outbox_bytes += len(data)

@@ -106,6 +106,7 @@ class Client:
             tracer=tracer,
         )
         self._timeout: float = self._options.timeout
+        self._tracing: bool = self._options.tracer is not None
         self._link: Link | None = None
         self._connecting: Lock = Lock()
         self._was_connected: bool = False
@@ -254,19 +255,19 @@ class Client:
                 failures.append(str(error))
         raise ConnectionFailed("; ".join(failures))
 
-    def _execute(self, call: Call[R], timeout: float | None) -> R:
-        if self._options.tracer is None:
-            return self._attempts(call, timeout, None)
+    def _traced(self, call: Call[R], timeout: float | None) -> R:
         with CallSpan(self._options.tracer, call, self._options.endpoints[0]) as span:
-            return self._attempts(call, timeout, span)
+            return self._execute(call, timeout, span)
 
-    def _attempts(self, call: Call[R], timeout: float | None, span: CallSpan | None) -> R:
+    def _execute(self, call: Call[R], timeout: float | None, span: CallSpan | None = None) -> R:
+        if self._tracing and span is None:
+            return self._traced(call, timeout)
         if timeout is None:
             timeout = self._timeout
         deadline = monotonic() + timeout
         attempt = 0
         unanswered = False
-        failure: AttemptFailed | ServerError | None = None
+        failure: AttemptFailed | ServerError
         while True:
             attempt += 1
             durable = False
@@ -277,7 +278,6 @@ class Client:
                 durable = link.session.durable_keys
                 if unanswered and not durable and call.effect is Effect.KEYED:
                     # The database behind the next connection does not know the keys of the last one.
-                    assert failure is not None
                     break
                 return call.decode(link.exchange(call, deadline))
             except (AttemptFailed, ServerError) as error:
