@@ -52,7 +52,7 @@ def test_one_line_is_rewritten_now_and_then_and_taken_away(clock):
 @pytest.mark.parametrize("name", ["backup-and-restore.md", "migrate-from-the-original.md"])
 def test_commands_in_the_documents_are_understood(name):
     text = (DOCUMENTS / name).read_text()
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.M | re.S)
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     commands = [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
     commands += re.findall(r"`(rstmdb [^`]+)`", text)
     known = [shlex.split(command)[1:] for command in commands if command.startswith("rstmdb ")]

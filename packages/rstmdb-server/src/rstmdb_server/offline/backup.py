@@ -26,6 +26,7 @@ from rstmdb_server.offline.contents import Contents
 from rstmdb_server.offline.errors import OfflineError
 from rstmdb_server.offline.fresh import empty_directory, wall_ms
 from rstmdb_server.offline.manifest import (
+    FORMAT_TEXT,
     MANIFEST,
     MANIFEST_FORMAT,
     Manifest,
@@ -36,10 +37,7 @@ from rstmdb_server.offline.manifest import (
 )
 from rstmdb_server.offline.terminal import Progress, say, warn
 from rstmdb_storage import CorruptionError, File, FileSystem, OsFileSystem
-from rstmdb_storage.datadir import DATA_FORMAT
 from rstmdb_storage.segment import write_fully
-
-FORMAT_TEXT = b"rstmdb backup, format %d\n" % DATA_FORMAT
 
 COPY_BYTES = 1 << 20
 """Copied and synced at a time: little enough that the server's own syncs do not wait behind it."""

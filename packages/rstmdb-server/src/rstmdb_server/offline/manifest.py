@@ -28,10 +28,14 @@ import msgspec
 
 from rstmdb_server.offline.errors import OfflineError
 from rstmdb_storage import CorruptionError, FileSystem, FormatError
+from rstmdb_storage.datadir import DATA_FORMAT
 from rstmdb_storage.segment import write_fully
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
+FORMAT_TEXT = b"rstmdb backup, format %d\n" % DATA_FORMAT
+"""What `FORMAT` says in a backup, so that no server takes it for its data."""
+
 _READ_BYTES = 1 << 20
 
 

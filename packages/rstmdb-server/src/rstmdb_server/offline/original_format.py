@@ -30,9 +30,9 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 import msgspec
-from google_crc32c import extend as crc32c
 
 from rstmdb_storage import CorruptionError
+from rstmdb_storage.record import crc32c
 
 HEADER_BYTES: Final = 24
 PAYLOAD_BYTES_MAX: Final = 16 << 20

@@ -4,7 +4,8 @@
 2. the log: headers, chain of segments, every frame, and its end as recovery would judge it;
 3. the replay: every record is decoded and held against the state before it, from the empty state if the log
    still has its beginning, else from the oldest snapshot;
-4. each later snapshot on the way: the replayed state must equal the one it holds.
+4. each later snapshot on the way: the replayed state must equal the one it holds;
+5. of a backup, every file against its manifest.
 
 Nothing is written or locked, so it may run beside a server: it sees the directory as it was at one moment.
 """
@@ -19,6 +20,8 @@ import msgspec
 from rstmdb_core import DumpError, State, digest
 from rstmdb_server import exit_codes
 from rstmdb_server.offline.contents import UNBOUNDED, Contents, decoded
+from rstmdb_server.offline.errors import OfflineError
+from rstmdb_server.offline.manifest import FORMAT_TEXT, check_files, read_manifest
 from rstmdb_server.offline.replay import apply_checked, differences, load_snapshot
 from rstmdb_server.offline.terminal import Progress, say, warn
 from rstmdb_storage import CorruptionError, SnapshotInfo
@@ -121,6 +124,8 @@ def verify(directory: str, *, progress: Progress | None = None) -> Findings:
     with Contents.open(directory) as contents:
         check = _Check(contents, progress or Progress())
         check.run()
+        if contents.files.open(f"{contents.root}/FORMAT").pread(256, 0) == FORMAT_TEXT:
+            check.against_manifest()
         return Findings(check.figures, check.damage, check.state)
 
 
@@ -155,6 +160,15 @@ class _Check:
             figures.instances = self.state.instance_count
             figures.idempotency_keys = self.state.idempotency.count
             figures.digest = digest(self.state)
+
+    def against_manifest(self) -> None:
+        """Hold the files of a backup against its manifest."""
+        files, root = self.contents.files, self.contents.root
+        try:
+            check_files(files, root, read_manifest(files, root), self.progress)
+        except (CorruptionError, OfflineError) as error:
+            self.damage.append(str(error))
+        self.progress.clear()
 
     def _reads_well(self, info: SnapshotInfo, usable: list[SnapshotInfo]) -> bool:
         """Check the bytes of a snapshot; one that the replay will not meet is loaded as well."""
