@@ -154,3 +154,12 @@ def test_the_largest_frame() -> None:
     decoder = MessageDecoder()
     messages = [m for n in range(0, len(stream), 1 << 16) for m in decoder.feed(stream[n : n + (1 << 16)])]
     assert messages == frame_messages(payload)
+
+
+def test_a_kept_error_does_not_lead_back_to_its_decoder() -> None:
+    """Such a cycle held a session of a broken stream, and all it refers to, until a rare collection."""
+    decoder = MessageDecoder()
+    decoder.feed(b"\x00")
+    assert decoder.error is not None
+    assert decoder.error.__traceback__ is None
+    assert decoder.error.__context__ is None

@@ -162,7 +162,8 @@ class MessageDecoder:
                     break
                 position += taken
         except FramingError as error:
-            self.error = error
+            # Its traceback would lead back to this decoder: a cycle that only the collector could break.
+            self.error = error.with_traceback(None)
         return position
 
     def _cut_frame(
