@@ -213,7 +213,8 @@ def test_a_restarting_server_is_waited_for(face: str) -> None:
         assert isinstance(unknown.value.__cause__, ServerError)
 
 
-@FACES
+# One thread cannot break its own call half-way; what is decided then is the same for the sync face.
+@pytest.mark.parametrize("face", ["asyncio", "trio"])
 def test_keys_of_one_database_mean_nothing_to_another(face: str) -> None:
     # The second server takes over half-way and keeps no keys: nobody can know.
     with serving() as first, serving(ModelDatabase(original=True)) as second:
@@ -235,8 +236,6 @@ def test_keys_of_one_database_mean_nothing_to_another(face: str) -> None:
             with pytest.raises(OutcomeUnknownError):
                 await client.apply_event("o", "PAY")
 
-        if face == "sync":
-            pytest.skip("one thread cannot break its own call; the decision is shared with the async face")
         run(face, url, lose, retry=SOON, connect_timeout=0.2)
         assert second.database.executed["APPLY_EVENT"] == 0
 
