@@ -40,6 +40,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             if "faults" in properties:
                 for name, value in properties.items():
                     totals[name] = totals.get(name, 0) + value
+            if "server_world" in properties:
+                terminalreporter.write_line(f"server simulation: {properties['server_world']}")
             if "caught_after" in properties:
                 caught.append(properties["caught_after"])
     if totals:

@@ -8,8 +8,8 @@
          -> TRIMMING   sealed segments that neither recovery nor retention needs
          -> IDLE       every COMPACT that waited is answered
 
-The view is taken when nothing is pending in the log, so the snapshot's sequence is durable before the file
-can be published. A failed snapshot ends the job before anything is trimmed; the next try comes after the
+The view may hold records that are not durable yet; the file is published only once the log has been synced up
+to its sequence. A failed snapshot ends the job before anything is trimmed; the next try comes after the
 minimum interval.
 """
 
@@ -155,12 +155,6 @@ class CompactionJob:
         self._running = True
         if not snapshot or self._database.appended_sequence == 0:
             self._trim(created=0)
-            return
-        if self._database.log.pending_records or (
-            self._database.durable_sequence < self._database.appended_sequence
-        ):
-            # The view may only hold what is durable by the time the file is published: begin between turns.
-            self._host.call_soon(lambda: self._start(snapshot=snapshot))
             return
         self._started = self._host.monotonic()
         if self._database.log.disk_full:

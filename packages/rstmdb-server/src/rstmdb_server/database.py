@@ -87,7 +87,6 @@ class Database:
         "snapshots",
         "state",
         "unpublished",
-        "wants_records",
     )
 
     def __init__(
@@ -113,8 +112,8 @@ class Database:
         self.appended_sequence = log.next_sequence - 1
         self.now_ms = host.wall_ms()
         self.poison_reason: str | None = None
-        # Records that watchers have not seen yet; kept only while somebody watches.
-        self.wants_records = False
+        # Appended and not yet durable, so not yet shown to watchers. Kept whether or not somebody watches: a
+        # watch from an earlier offset may come while they are on their way.
         self.unpublished: deque[Record] = deque()
 
     @property
@@ -149,8 +148,7 @@ class Database:
                 return sync_failed(str(error))
             apply(self.state, record)
             self.appended_sequence = record.first_sequence + count - 1
-            if self.wants_records:
-                self.unpublished.append(record)
+            self.unpublished.append(record)
         return outcome.answer
 
     def poison(self, reason: str) -> None:

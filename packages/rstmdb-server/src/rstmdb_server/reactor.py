@@ -87,6 +87,9 @@ def _held_bytes(out: Iterable[Held]) -> int:
             held += size
     return held
 
+PREPARATION_PAUSE_SECONDS = 1.0
+"""After a segment could not be prepared; a disk that fails is not asked again at once."""
+
 
 class Reactor:
     """Owns every session and drives the database; see the module docstring.
@@ -585,10 +588,19 @@ class Reactor:
         self._preparing = True
 
         def done(_result: object, _error: BaseException | None) -> None:
-            self._preparing = False
-            self._log.finish_preparation(job)
+            try:
+                self._log.finish_preparation(job)
+            except OSError as error:
+                # Nothing was promised of this file: the rotation makes its own, or fails as a commit does.
+                self._services.log.error("the next segment could not be prepared", error=str(error))
+                self._host.call_later(PREPARATION_PAUSE_SECONDS, self._prepare_again)
+            else:
+                self._preparing = False
 
         self._host.run_blocking(job.run, done)
+
+    def _prepare_again(self) -> None:
+        self._preparing = False
 
     def drain(self, drained: Callable[[], None]) -> None:
         """Finish what is in flight, close every session, then call ``drained``."""

@@ -128,7 +128,6 @@ class WatchOperations:
             framing=session.framing,
         )
         self._hub.add(subscription)
-        self._database.wants_records = True
         session.arming = subscription.id
         return subscription
 
