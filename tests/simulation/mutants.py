@@ -171,7 +171,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a snapshot is renamed before it is synced",
         "original: the index refers to files that were never synced",
         Detector.CRASHES,
-        "snapshot:SnapshotWriter.finishing",
+        "snapshot_writer:SnapshotWriter.finishing",
         "self._sync()",
         "pass",
     ),
@@ -358,7 +358,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "self.fs.unlink(temporary)\n"
         "file = self.fs.open(path, write=True, create=not self.fs.exists(path))\n"
         "file.truncate(0)\n"
-        "_write_all(file, json.dumps(document).encode(), 0)\n"
+        "write_fully(file, json.dumps(document).encode(), 0)\n"
         "file.close()",
         (
             (
@@ -375,7 +375,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "snapshot:SnapshotStore._remove_unfinished",
         "self._remove(name)",
         "pass",
-        (("snapshot:SnapshotWriter.__init__", "self._fs.unlink(self._path)", "pass"),),
+        (("snapshot_writer:SnapshotWriter.__init__", "self._fs.unlink(self._path)", "pass"),),
     ),
     Mutant(
         "a full disk is found only while writing",

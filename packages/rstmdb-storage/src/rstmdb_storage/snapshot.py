@@ -1,7 +1,7 @@
 """Snapshots: the whole state at one sequence, kept so that one good copy always remains.
 
-The store owns `snapshots/`; the bytes of a file are `snapshot_file`'s. What a chunk means is the host's
-business. A snapshot goes through::
+The store owns `snapshots/`; the bytes of a file are `snapshot_file`'s, writing one is `snapshot_writer`'s, and
+what a chunk means is the host's business. A snapshot goes through::
 
     begin ──▶ writing ──finish──▶ sync, read back ──▶ rename, index, sync the directory ──▶ kept
                  └──abort or failure──▶ the temporary file is removed, nothing else has changed
@@ -22,65 +22,26 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from rstmdb_storage.errors import CorruptionError, DiskFull, StorageError
+from rstmdb_storage.errors import CorruptionError
 from rstmdb_storage.filesystem import File, FileSystem
+from rstmdb_storage.segment import TEMPORARY_SUFFIX, write_fully
 from rstmdb_storage.snapshot_file import (
     METADATA_BYTES_MAX,
     VERSION,
-    SnapshotEncoder,
     SnapshotHeader,
     read_chunks,
     read_footer_checksum,
     read_header,
 )
+from rstmdb_storage.snapshot_writer import SnapshotFailed, SnapshotInfo, SnapshotWriter
 
 __all__ = ["Snapshot", "SnapshotFailed", "SnapshotInfo", "SnapshotStore", "SnapshotWriter"]
 
-# Written but unsynced bytes stay few, so that a sync of the log never waits for a long write-back.
-SYNC_BYTES = 1 << 20
-
 SNAPSHOTS_KEPT = 2
 INDEX_NAME = "index.json"
-TEMPORARY_SUFFIX = ".tmp"
 _NAME = re.compile(r"snap-([0-9a-f]{16})\.snap")
-
-
-class SnapshotFailed(StorageError):  # noqa: N818 - an outcome; the database goes on without this snapshot
-    """A snapshot could not be written; those that exist are untouched, and nothing may be compacted for it.
-
-    Attributes:
-        path: The file that was being written.
-        reason: What failed, in one line.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"snapshot {self.path} failed: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotInfo:
-    """What is known of one snapshot without reading its contents.
-
-    Attributes:
-        name: File name inside the snapshot directory.
-        sequence: The last sequence whose effect is in it.
-        size_bytes: Length of the file.
-        created_ms: When it was begun, in ms since 1970.
-        checksum: Eight hexadecimal digits that follow from every byte of the file.
-    """
-
-    name: str
-    sequence: int
-    size_bytes: int
-    created_ms: int
-    checksum: str
 
 
 class Snapshot:
@@ -119,149 +80,6 @@ class Snapshot:
     def close(self) -> None:
         """Close the file; may be called again."""
         self._file.close()
-
-
-class SnapshotWriter:
-    """One snapshot in the making; each call is one bounded, blocking step that may run in a worker thread.
-
-    Calls must not overlap. After a failure the temporary file is gone and the writer is finished.
-
-    Attributes:
-        sequence: The sequence of the state that is being written.
-        info: What was published; `None` until then.
-    """
-
-    def __init__(self, store: SnapshotStore, sequence: int, metadata: bytes, created_ms: int) -> None:
-        self.sequence = sequence
-        self.info: SnapshotInfo | None = None
-        self._store = store
-        self._fs = store.fs
-        self._created_ms = created_ms
-        self._name = snapshot_name(sequence)
-        self._target = store.path(self._name)
-        self._path = self._target + TEMPORARY_SUFFIX
-        self._encoder = SnapshotEncoder(sequence, created_ms, metadata)
-        self._position = 0
-        self._synced = 0
-        self._open = True
-        self._file: File | None = None
-        with self._failing():
-            if self._fs.exists(self._path):
-                self._fs.unlink(self._path)
-            self._file = self._fs.open(self._path, create=True)
-            self._append(self._encoder.header)
-
-    @property
-    def bytes_written(self) -> int:
-        """Length of the file so far."""
-        return self._position
-
-    @property
-    def raw_bytes(self) -> int:
-        """Length of all chunks so far, uncompressed."""
-        return self._encoder.raw_bytes
-
-    def write(self, chunk: bytes) -> None:
-        """Append one chunk; syncs by itself after each mebibyte.
-
-        Args:
-            chunk: At most 64 MiB; a reader gets it back as one piece.
-
-        Raises:
-            DiskFull: No room; the snapshot is given up.
-            SnapshotFailed: The disk failed; the snapshot is given up.
-        """
-        with self._failing():
-            self._append(self._encoder.chunk(chunk))
-            if self._position - self._synced >= SYNC_BYTES:
-                self._sync()
-
-    def finish(self) -> SnapshotInfo:
-        """Write the footer, verify by reading back, publish, and drop what is no longer kept.
-
-        When it returns, the snapshot survives a power loss.
-
-        Raises:
-            DiskFull: No room; the snapshot is given up.
-            SnapshotFailed: The disk failed, or what was read back is not what was written.
-        """
-        for _ in self.finishing():
-            pass
-        assert self.info is not None
-        return self.info
-
-    def finishing(self) -> Iterator[None]:
-        """Do what `finish` does, one bounded step an iteration; `info` is set when it ends."""
-        with self._failing():
-            footer = self._encoder.footer()
-            self._append(footer)
-            self._sync()
-        yield
-        raw_bytes = 0
-        with self._failing():
-            assert self._file is not None
-            chunks = read_chunks(self._file, self._path, read_header(self._file, self._path))
-        while True:
-            with self._failing():
-                chunk = next(chunks, None)
-            if chunk is None:
-                break
-            raw_bytes += len(chunk)
-            yield
-        with self._failing():
-            if raw_bytes != self.raw_bytes:
-                raise CorruptionError(self._path, 0, f"{raw_bytes} of {self.raw_bytes} bytes")
-            self._file.close()
-            self._fs.rename(self._path, self._target)
-        yield
-        self._open = False
-        checksum = f"{int.from_bytes(footer[-4:], 'little'):08x}"
-        info = SnapshotInfo(self._name, self.sequence, self._position, self._created_ms, checksum)
-        try:
-            self._store._publish(info)
-        except OSError as error:
-            # The file has its name, but the name may not survive: it does not count. The next start finds
-            # it whole or not at all.
-            raise SnapshotFailed(self._target, f"publishing it: {error}") from error
-        self.info = info
-
-    def abort(self) -> None:
-        """Give the snapshot up and remove its temporary file; may be called again, and after `finish`."""
-        if not self._open:
-            return
-        self._open = False
-        if self._file is not None:
-            self._file.close()
-        # What cannot be removed now is removed at the next start.
-        with contextlib.suppress(OSError):
-            self._fs.unlink(self._path)
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Turn a failure of the disk into the end of this snapshot."""
-        if not self._open:
-            raise SnapshotFailed(self._path, "it was already finished or given up")
-        try:
-            yield
-        except OSError as error:
-            self.abort()
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                directory = self._store.directory
-                raise DiskFull(directory, self._encoder.size, self._fs.free_space(directory)) from error
-            raise SnapshotFailed(self._path, str(error)) from error
-        except CorruptionError as error:
-            self.abort()
-            raise SnapshotFailed(self._path, f"reading it back: {error}") from error
-
-    def _append(self, data: bytes) -> None:
-        assert self._file is not None
-        _write_all(self._file, data, self._position)
-        self._position += len(data)
-
-    def _sync(self) -> None:
-        assert self._file is not None
-        self._file.sync()
-        self._synced = self._position
 
 
 class SnapshotStore:
@@ -342,7 +160,7 @@ class SnapshotStore:
         """
         if len(metadata) > METADATA_BYTES_MAX:
             raise ValueError(f"metadata of {len(metadata)} bytes is larger than {METADATA_BYTES_MAX}")
-        return SnapshotWriter(self, sequence, metadata, self._now_ms())
+        return SnapshotWriter(self.fs, self.directory, sequence, metadata, self._now_ms(), self._publish)
 
     def newest(self, *, log_begins_at: int = 1) -> Snapshot | None:
         """Open the newest snapshot that verifies; `None` when there is none.
@@ -457,7 +275,7 @@ class SnapshotStore:
                 self.fs.unlink(temporary)
             file = self.fs.open(temporary, create=True)
             try:
-                _write_all(file, json.dumps(document, indent=2).encode() + b"\n", 0)
+                write_fully(file, json.dumps(document, indent=2).encode() + b"\n", 0)
                 file.sync()
             finally:
                 file.close()
@@ -496,18 +314,3 @@ class SnapshotStore:
                 self._useless.discard(name)
             else:
                 self.problems.append(f"{self.path(name)} could not be removed: {error}")
-
-
-def snapshot_name(sequence: int) -> str:
-    """Return the file name of the snapshot at `sequence`."""
-    return f"snap-{sequence:016x}.snap"
-
-
-def _write_all(file: File, data: bytes, position: int) -> None:
-    """Write all of `data`, however little the file system takes at a time."""
-    taken = file.pwrite(data, position)
-    while taken < len(data):
-        more = file.pwrite(data[taken:], position + taken)
-        if more <= 0:
-            raise OSError(errno.EIO, "nothing was written")
-        taken += more
