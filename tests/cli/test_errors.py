@@ -218,3 +218,10 @@ def test_usage_errors_are_code_2_on_standard_error(cli: Cli) -> None:
         assert "Error: " in run.stderr, arguments
         assert "Traceback" not in run.stderr, arguments
     assert "Did you mean ping?" in cli("pign").stderr
+
+
+def test_a_full_disk_behind_standard_output(cli: Cli, instance: int) -> None:
+    for command in ("ping", "get-instance o-1", "list-instances", "wal-read"):
+        run = cli.shell(f"rstmdb-cli {command} > /dev/full")
+        assert run.stderr == "Error: cannot write: No space left on device\n"
+        assert run.code == 1

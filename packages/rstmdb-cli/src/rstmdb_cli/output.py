@@ -281,4 +281,15 @@ def _yaml_scalar(value: Any) -> str:
         and value[0].isalpha()
         and all(letter.isalnum() or letter in "_-./" for letter in value)
     )
-    return value if plain else compact(value)
+    if plain:
+        return value
+    # What JSON leaves as it is but YAML does not allow, or takes for the end of a line.
+    return "".join(
+        letter if _yaml_printable(letter) else f"\\u{ord(letter):04x}" for letter in compact(value)
+    )
+
+
+def _yaml_printable(letter: str) -> bool:
+    if letter <= "~":
+        return True
+    return letter >= "\xa0" and letter not in "\u2028\u2029\ufeff\ufffe\uffff"

@@ -15,6 +15,7 @@
 """
 
 import copy
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ class Listed(NamedTuple):
     target: str
     """`module:function` under `rstmdb_cli.commands`."""
     takes_tail: bool = False
+    lasting: bool = False
+    """Whether it may run for long, or through much."""
 
 
 class CliCommand(TyperCommand):
@@ -112,6 +115,8 @@ class LazyGroup(TyperGroup):
         listed = self.table.get(cmd_name)
         if listed is None:
             return None
+        if listed.lasting:
+            gc.enable()
         module, _, function = listed.target.partition(":")
         callback = getattr(import_module(f"rstmdb_cli.commands.{module}"), function)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -225,6 +230,10 @@ class ended_well:  # noqa: N801 - reads as a statement: `with ended_well(invocat
             case BrokenPipeError():
                 silence_stdout()
                 raise typer.Exit(int(ExitCode.OK)) from None
+            case OSError():  # a full disk behind standard output, a file that cannot be written
+                place = f" {error.filename}" if error.filename else ""
+                show_failure(Failure(f"cannot write{place}: {error.strerror or error}"))
+                raise typer.Exit(ExitCode.FAILED.reported(detailed=detailed)) from None
             case KeyboardInterrupt():
                 raise typer.Exit(ExitCode.INTERRUPTED.reported(detailed=detailed)) from None
             case _:

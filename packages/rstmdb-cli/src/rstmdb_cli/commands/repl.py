@@ -1,5 +1,7 @@
 """`repl`: the interactive prompt."""
 
+import gc
+
 import typer
 
 from rstmdb_cli.context import Invocation
@@ -19,6 +21,7 @@ def start(cli: Invocation) -> None:
     Raises:
         Failure: There is no server.
     """
+    gc.enable()
     from rstmdb_cli.app import build
     from rstmdb_cli.repl.session import Session
 

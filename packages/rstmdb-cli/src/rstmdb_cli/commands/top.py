@@ -60,7 +60,7 @@ def top(
 
 def rates(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """Return what happened between two answers of STATS; times in milliseconds."""
-    seconds = max(now["uptime_seconds"] - before["uptime_seconds"], 1e-9)
+    seconds: float = max(now["uptime_seconds"] - before["uptime_seconds"], 1e-9)
     if before is now or seconds < 0:
         seconds = max(now["uptime_seconds"], 1e-9)
         before = {}
