@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
+
+import structlog
 
 from tests.simulation.damage import damage_sectors_and_files, flip_bits
 from tests.simulation.explore import Explorer, Figures
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.scripts import SCRIPTS
+from tests.simulation.server_world import Figures as Worlds
+from tests.simulation.server_world import run_seeds
 from tests.simulation.soak import soak
 
 
@@ -81,11 +86,33 @@ def storage(arguments: list[str]) -> int:
     return 1 if figures.findings else 0
 
 
+def server(arguments: list[str]) -> int:
+    """Run worlds of clients, the whole server and its disk."""
+    parser = argparse.ArgumentParser(prog="server", description=server.__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="the first seed (1)")
+    parser.add_argument("--seeds", type=int, help="how many (1, or as many as the minutes allow)")
+    parser.add_argument("--minutes", type=float, help="for how long")
+    options = parser.parse_args(arguments)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    figures = Worlds()
+    deadline = None if options.minutes is None else time.monotonic() + options.minutes * 60
+    seeds = 1 if options.seeds is None and deadline is None else options.seeds
+    seed = options.seed
+    while (seeds is None or seed < options.seed + seeds) and (
+        deadline is None or time.monotonic() < deadline
+    ):
+        run_seeds(seed, 1, figures)
+        seed += 1
+    print(f"from seed {options.seed} on: {figures}", *figures.findings, sep="\n")
+    return 1 if figures.findings else 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "explore": explore,
     "mutants": mutants,
     "damage": damage,
     "storage": storage,
+    "server": server,
 }
 
 
