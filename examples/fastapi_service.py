@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from rstmdb_client import (
+    AUTO,
     AsyncClient,
     Conflict,
     GuardFailed,
@@ -97,6 +98,6 @@ async def apply(
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> dict[str, Any]:
     """Apply an event; a caller that sends `Idempotency-Key` may repeat the request as it likes."""
-    options = {} if idempotency_key is None else {"idempotency_key": idempotency_key}
-    applied = await client.apply_event(ticket_id, event.upper(), payload=payload, **options)
+    key = idempotency_key or AUTO
+    applied = await client.apply_event(ticket_id, event.upper(), payload=payload, idempotency_key=key)
     return {"id": ticket_id, "state": applied.to_state, "applied": applied.applied}

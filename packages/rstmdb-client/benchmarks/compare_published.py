@@ -95,8 +95,9 @@ def main(calls: int) -> None:
                     )
                     ratio = statistics.median(pair[0][0] / pair[1][0] for pair in rounds)
                     sys.stdout.write(
-                        f"{name:8} {operation:6} {tasks:3} in flight: {mine[0]:8,.0f}/s, published {published[0]:7,.0f}/s,"
-                        f" {ratio:5.2f}x; processor time a call {mine[1]:5.1f} us, published {published[1]:5.1f} us\n"
+                        f"{name:8} {operation:6} {tasks:3} in flight: {mine[0]:8,.0f}/s,"
+                        f" published {published[0]:7,.0f}/s, {ratio:5.2f}x;"
+                        f" processor time a call {mine[1]:5.1f} us, published {published[1]:5.1f} us\n"
                     )
     finally:
         server.stop()
