@@ -220,12 +220,14 @@ def connection_failure(reason: str, settings: Settings) -> Failure:
             f"is a server listening on {settings.place}? start one with `rstmdb`, "
             "or name another with --server"
         )
-    elif "name" in lower or "resolve" in lower or "address" in lower:
-        hint = "check the host name in --server, RSTMDB_SERVER or the profile"
+    elif "mismatch" in lower and "certificate" in lower:
+        hint = "the certificate is for another name: --server-name NAME says which one to expect"
     elif "certificate" in lower:
         hint = (
             "trust the server's authority with --ca-cert FILE (while developing, --insecure checks nothing)"
         )
+    elif "name" in lower or "resolve" in lower or "address" in lower:
+        hint = "check the host name in --server, RSTMDB_SERVER or the profile"
     elif "ssl" in lower or "tls" in lower:
         hint = "does this server use TLS? --tls turns it on; without it, leave --tls and RSTMDB_TLS away"
     else:

@@ -247,7 +247,7 @@ def show_failure(failure: Failure) -> None:
     output = Output()
     try:
         output.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # its reader has gone, or its disk is full: what is to be said goes elsewhere
         silence_stdout()
     label, _, rest = str(failure).partition(": ")
     lines = [f"{output.styled(label + ':', 'red', stream=output.stderr)} {rest}"]
