@@ -1,7 +1,7 @@
 """Snapshots: the whole state at one sequence, kept so that one good copy always remains.
 
-The store owns `snapshots/`; the bytes of a file are those of `snapshot_file`, writing one is `snapshot_writer`,
-and what a chunk means is the host's business. A snapshot goes through::
+The store owns `snapshots/`. The bytes of a file are those of `snapshot_file`, writing one is the work of
+`snapshot_writer`, and what a chunk means is the host's business. A snapshot goes through::
 
     begin ──▶ writing ──finish──▶ sync, read back ──▶ rename, index, sync the directory ──▶ kept
                  └──abort or failure──▶ the temporary file is removed, nothing else has changed
