@@ -30,7 +30,7 @@ class Terminal:
             ["env", "-i", "TERM=screen-256color", "COLUMNS=100", "LINES=40", *assignments, *command]
         )
         # The pane outlives the command, so that its last words can be read.
-        shown = f'{line}; echo; echo "[ended with $?]"; read -r _'
+        shown = f'{line}; code=$?; echo; echo "[ended with $code]"; read -r _'
         self._run("new-session", "-d", "-x", "100", "-y", "40", shown)
 
     def _run(self, *arguments: str) -> str:

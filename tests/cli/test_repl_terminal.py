@@ -210,6 +210,28 @@ def test_timing_repetition_and_questions(
     prompt.wait_for("Deleted o-1")
 
 
+def test_commands_on_a_terminal(
+    cli: Cli, client: Client, instance: int, terminal: Callable[..., Terminal]
+) -> None:
+    """A table instead of JSON lines, colour instead of none, a screen that ends with Ctrl-C."""
+    listed = terminal(cli, "list-instances").wait_for("[ended with 0]")
+    assert listed.splitlines()[0].split()[:4] == ["ID", "MACHINE", "VERSION", "STATE"]
+    assert "o-1  order" in listed
+    top = terminal(cli, "top", "-d", "0.1")
+    text = top.wait_for("created")
+    assert "1 instances of" in text
+    assert "OPERATION" in text
+    top.press("C-c")
+    top.wait_for("[ended with 0]")
+    asked = terminal(cli, "flush-all")
+    asked.wait_for("Remove ALL machines and instances of")
+    asked.enter("no")
+    asked.wait_for("[ended with 1]")
+    assert client.get_instance("o-1").state == "created"
+    again = terminal(cli, "flush-all", "--yes")
+    again.wait_for("Instances removed: 1")
+
+
 def test_a_session_as_a_person_sees_it(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
     """The whole screen of a short session, kept as a file; RSTMDB_UPDATE_GOLDEN=1 writes it anew."""
     with ServerProcess(tmp_path / "data") as server:

@@ -183,6 +183,12 @@ def test_a_watch_survives_a_restart_of_the_server(tmp_path: Path, stopped: Stopp
                 server.start()
                 client.apply_event("o-1", "SHIP")
                 assert json.loads(process.stdout.readline())["event"] == "SHIP"
+                process.send_signal(signal.SIGINT)
+                assert process.wait(10) == 0
+                assert process.stderr is not None
+                lost, again, *_ = process.stderr.read().splitlines()
+                assert re.fullmatch(r"Connection lost \(.+\); connecting again\.\.\.", lost)
+                assert again == "Connected again; going on after the last event"
 
 
 def test_the_resume_file_goes_on_where_it_ended(cli: Cli, client: Client, instance: int) -> None:

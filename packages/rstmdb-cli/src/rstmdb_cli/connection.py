@@ -9,7 +9,7 @@ any other               its own text                                          FA
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from rstmdb_cli.failures import Failure, server_failure
 if TYPE_CHECKING:
     from rstmdb_client import Client, Watch
     from rstmdb_client.errors import RstmdbError
+    from rstmdb_client.events import ConnectionEvent
     from rstmdb_client.url import TlsOptions
 
 CONNECT_TIMEOUT_S = 10.0
@@ -59,12 +60,14 @@ class Connection:
 
     Args:
         settings: Where and how.
+        notify: Is told, in words for people, when a watch loses its connection and has one again.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, notify: Callable[[str], None] | None = None) -> None:
         # The library logs every lost connection; here that is the failure's business.
         logging.getLogger("rstmdb_client").addHandler(logging.NullHandler())
         self.settings = settings
+        self._notify = notify
         self._client: Client | None = None
         self._watcher: Client | None = None
 
@@ -81,8 +84,18 @@ class Connection:
             from rstmdb_client.retry import RetryPolicy
 
             patient = RetryPolicy(attempts_max=WATCH_ATTEMPTS_MAX, backoff_secs_max=5.0)
-            self._watcher = Client(**client_options(self.settings), retry=patient)
+            self._watcher = Client(**client_options(self.settings), retry=patient, on_event=self._happened)
         return self._watcher
+
+    def _happened(self, event: "ConnectionEvent") -> None:
+        from rstmdb_client.events import Connected, Disconnected
+
+        if self._notify is None:
+            return
+        if isinstance(event, Disconnected):
+            self._notify(f"Connection lost ({event.reason}); connecting again...")
+        elif isinstance(event, Connected) and event.reconnected:
+            self._notify("Connected again; going on after the last event")
 
     def open(self) -> None:
         """Connect now.

@@ -225,7 +225,7 @@ class Invocation:
                 self.output.note(
                     f"connecting to {self.settings.place}{' with TLS' if self.settings.tls else ''}"
                 )
-            client = Connection(self.settings)
+            client = Connection(self.settings, notify=self.output.note)
             try:
                 yield client
             finally:

@@ -26,7 +26,7 @@ class Follower:
         self._output = output
         self.about = about
         self._closing = False
-        self._client = Connection(settings)
+        self._client = Connection(settings, notify=output.line)
         try:
             self._watch = start(self._client)
             self._watch.__enter__()
