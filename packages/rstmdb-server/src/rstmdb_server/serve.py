@@ -207,9 +207,8 @@ class ServerProcess:
         try:
             return bind(where.host, where.port)
         except OSError as error:
-            reason = (
-                os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
-            )
+            found = isinstance(error.errno, int) and error.errno > 0
+            reason = os.strerror(error.errno) if found else error.strerror or str(error)
             raise StartError(f"cannot listen on {address} ({key}): {reason}") from None
 
     async def _start_http(self, tasks: anyio.abc.TaskGroup) -> None:
