@@ -17,7 +17,7 @@ from client_doubles.database import ModelDatabase
 from client_doubles.proxy import Fault, FaultProxy, proxied
 from client_doubles.server import ModelServer, serving
 
-from rstmdb_client import Client
+from rstmdb_client import Client, OutcomeUnknownError, RetryPolicy
 
 LOOPS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio"},
@@ -99,6 +99,24 @@ def test_cut_again_and_again(face: str) -> None:
             proxy.plan[:] = [Fault("up", first), Fault("down", second, "reset"), Fault("up", second % 40)]
             assert apply_once(proxy.url, instance_id) == "done"
             assert server.database.instances[instance_id]["events"] == 1
+
+
+def test_the_key_of_an_unknown_outcome_is_told() -> None:
+    eager = RetryPolicy(attempts_max=3, backoff_secs=0.0, backoff_secs_max=0.0)
+    with serving() as server, proxied(server) as proxy:
+        server.execute("PUT_MACHINE", machine="order", version=1, definition=ORDER)
+        up, _ = measure(proxy, server)
+        instance_id = new_order(server)
+        proxy.plan[:] = [Fault("up", up), *[Fault("up", 0)] * 5]
+        with Client(proxy.url, retry=eager) as client:
+            with pytest.raises(OutcomeUnknownError) as unknown:
+                client.apply_event(instance_id, "PAY")
+            proxy.plan.clear()
+            key = unknown.value.idempotency_key
+            assert key is not None
+            # The same call under the same key tells what became of it, and changes nothing more.
+            client.apply_event(instance_id, "PAY", idempotency_key=key)
+        assert server.database.instances[instance_id]["events"] == 1
 
 
 @pytest.mark.parametrize("face", ["asyncio", "uvloop", "trio", "sync"])

@@ -27,7 +27,7 @@ SOURCES = PACKAGE / "src" / "rstmdb_client"
 FILES = {
     **{
         f"src/rstmdb_client/_async/{name}.py": f"src/rstmdb_client/_sync/{name}.py"
-        for name in ("greeting", "channel", "watch", "batch", "client", "pool")
+        for name in ("greeting", "channel", "watch", "batch", "caller", "client", "pool")
     },
     **{f"tests/behaviour/async_{name}.py": f"tests/behaviour/sync_{name}.py" for name in ("cases", "faults")},
 }
