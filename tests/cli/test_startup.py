@@ -9,8 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from tests.cli.conftest import COMMAND
 from tests.server_process import ServerProcess, running_server
 
@@ -46,7 +44,6 @@ def test_a_command_without_a_server(tmp_path: Path) -> None:
     assert ratio(["hash-token", "secret"], tmp_path) <= RATIO_MAX
 
 
-@pytest.mark.xfail(reason="rstmdb_client imports its async face, anyio and asyncio with it, at once")
 def test_a_command_with_a_server(server: ServerProcess, tmp_path: Path) -> None:
     assert ratio(["ping"], tmp_path, {"RSTMDB_SERVER": server.address}) <= RATIO_MAX
 

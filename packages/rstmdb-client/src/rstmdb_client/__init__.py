@@ -1,10 +1,13 @@
-"""Client of rstmdb, async and sync, safe by default."""
+"""Client of rstmdb, async and sync, safe by default.
+
+The async face is imported when it is first named: with anyio and asyncio it takes as long as everything else
+together, and the command line, for one, has no use for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from rstmdb_client import errors, events, results
-from rstmdb_client._async.batch import AsyncBatch
-from rstmdb_client._async.client import AsyncClient
-from rstmdb_client._async.pool import AsyncPool
-from rstmdb_client._async.watch import AsyncWatch
 from rstmdb_client._sync.batch import Batch
 from rstmdb_client._sync.client import Client
 from rstmdb_client._sync.pool import Pool
@@ -78,6 +81,12 @@ from rstmdb_client.results import (
 from rstmdb_client.retry import RetryPolicy
 from rstmdb_client.slots import BatchSlot
 from rstmdb_client.url import Endpoint, TlsOptions
+
+if TYPE_CHECKING:
+    from rstmdb_client._async.batch import AsyncBatch
+    from rstmdb_client._async.client import AsyncClient
+    from rstmdb_client._async.pool import AsyncPool
+    from rstmdb_client._async.watch import AsyncWatch
 
 __all__ = [
     "AUTO",
@@ -165,3 +174,22 @@ __all__ = [
     "events",
     "results",
 ]
+
+_ASYNC = {
+    "AsyncBatch": "rstmdb_client._async.batch",
+    "AsyncClient": "rstmdb_client._async.client",
+    "AsyncPool": "rstmdb_client._async.pool",
+    "AsyncWatch": "rstmdb_client._async.watch",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _ASYNC.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ASYNC})

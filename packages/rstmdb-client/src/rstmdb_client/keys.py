@@ -7,7 +7,6 @@ swallow one of the two.
 
 import itertools
 import os
-import secrets
 from enum import Enum
 from typing import Final
 
@@ -30,7 +29,7 @@ AUTO: Final = Auto.AUTO
 """Ask the client to make up an idempotency key for this write."""
 
 _counter = itertools.count(1)
-_prefix = secrets.token_hex(16)
+_prefix = os.urandom(16).hex()
 
 
 def new_key() -> str:
@@ -40,7 +39,7 @@ def new_key() -> str:
 
 def _reseed() -> None:
     global _prefix
-    _prefix = secrets.token_hex(16)
+    _prefix = os.urandom(16).hex()
 
 
 if hasattr(os, "register_at_fork"):
