@@ -21,7 +21,7 @@ sys.path.insert(0, {root!r})
 from rstmdb_core import EngineSettings
 from rstmdb_storage import LogConfig, OsFileSystem
 from rstmdb_server.database import open_database
-from rstmdb_server.serve import freeze_memory
+from rstmdb_server.tuning import freeze_memory
 from tests.in_process import VirtualHost
 import time
 

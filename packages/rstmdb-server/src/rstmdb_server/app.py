@@ -1,4 +1,4 @@
-"""The command ``rstmdb``: reads the environment, wires the parts and runs them. Nothing else reads it.
+"""The command ``rstmdb``: reads arguments and environment, then serves or runs a tool.
 
 ::
 
@@ -20,7 +20,7 @@ from importlib.metadata import version
 
 from rstmdb_server import exit_codes
 from rstmdb_server.config import load_settings, print_settings
-from rstmdb_server.settings import ConfigError
+from rstmdb_server.settings import ConfigError, Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +59,10 @@ def _add_serve_options(parser: argparse.ArgumentParser, *, default: object = Non
     parser.add_argument("--config", "-c", metavar="FILE", default=default, help="YAML file (RSTMDB_CONFIG)")
     flag_default = False if default is None else default
     parser.add_argument(
-        "--check-config", action="store_true", default=flag_default, help="check the configuration and stop"
+        "--check-config",
+        action="store_true",
+        default=flag_default,
+        help="check the configuration and the files it names, and stop",
     )
     parser.add_argument(
         "--print-config",
@@ -83,8 +86,24 @@ def _serve(options: argparse.Namespace) -> int:
         sys.stdout.write(print_settings(loaded.settings))
         return exit_codes.OK
     if options.check_config:
-        print("the configuration is good")  # noqa: T201
-        return exit_codes.OK
+        return _check_files(loaded.settings)
     from rstmdb_server.serve import serve
 
     return serve(loaded.settings, config_path=path)
+
+
+def _check_files(settings: Settings) -> int:
+    """Read what the configuration names, too: a good path to a wrong certificate is no good configuration."""
+    from rstmdb_server.auth import load_authenticator
+    from rstmdb_server.tls import server_context
+
+    code = exit_codes.OK
+    for read in (lambda: load_authenticator(settings.auth), lambda: server_context(settings.tls)):
+        try:
+            read()
+        except ConfigError as error:
+            print(f"rstmdb: configuration: {error}", file=sys.stderr)  # noqa: T201
+            code = exit_codes.USAGE
+    if code == exit_codes.OK:
+        print("the configuration is good")  # noqa: T201
+    return code

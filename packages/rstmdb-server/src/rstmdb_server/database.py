@@ -41,6 +41,7 @@ from rstmdb_storage import (
     FileSystem,
     LogConfig,
     LogPoisoned,
+    Progress,
     RecoveryReport,
     SnapshotInfo,
     SnapshotStore,
@@ -48,6 +49,9 @@ from rstmdb_storage import (
 
 RECOVERY_READ_BYTES = 4 * 1024 * 1024
 """How much log is decoded at a time while recovering: large enough to amortise, small beside the state."""
+
+PROGRESS_SECONDS = 1.0
+"""How often a long recovery says where it is, and can be stopped."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -180,7 +184,8 @@ def open_database(
         path: The data directory; made if it does not exist.
         log_config: Segment size, fsync policy and reserves.
         engine_settings: Limits and the idempotency window.
-        on_progress: Told, in words, how a long recovery is getting on.
+        on_progress: Told, in words and about once a second, how a long recovery is getting on; what it
+            raises ends the recovery.
 
     Raises:
         CorruptionError: Data that was once synced is damaged; names file, position and reason.
@@ -189,6 +194,7 @@ def open_database(
         OSError: The file system refused.
     """
     started = host.monotonic()
+    tell = _seldom(host, on_progress)
     directory = DataDirectory.open(file_system, path)
     try:
         snapshots = SnapshotStore(file_system, directory.snapshots)
@@ -199,13 +205,13 @@ def open_database(
             log_config,
             snapshot_sequence=infos[-1].sequence if infos else 0,
             time_ms=host.wall_ms(),
-            on_progress=lambda progress: on_progress(str(progress)),
+            on_progress=lambda at: tell(f"checked {_mebibytes(at)} of {at.path.rpartition('/')[2]}"),
         )
         snapshot = snapshots.newest(log_begins_at=log.oldest_sequence)
         if snapshot is None:
             state, reached, info = State(engine_settings), 0, None
         else:
-            on_progress(f"loading snapshot {snapshot.info.name}")
+            tell(f"loading snapshot {snapshot.info.name}")
             state, reached, info = load(snapshot.chunks(), engine_settings), snapshot.sequence, snapshot.info
             snapshot.close()
         if log.oldest_sequence > reached + 1:
@@ -214,7 +220,7 @@ def open_database(
                 0,
                 f"the log begins at {log.oldest_sequence}, but no snapshot reaches beyond {reached}",
             )
-        records, effects = _replay(state, log, reached, host, on_progress)
+        records, effects = _replay(state, log, reached, tell)
     except BaseException:
         directory.close()
         raise
@@ -237,12 +243,27 @@ def open_database(
     )
 
 
-def _replay(
-    state: State, log: EmbeddedLog, reached: int, host: Host, on_progress: Callable[[str], None]
-) -> tuple[int, int]:
+def _seldom(host: Host, on_progress: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what passes on at most one text a second: a short recovery says nothing, a long one goes on."""
+    told = host.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal told
+        now = host.monotonic()
+        if now - told >= PROGRESS_SECONDS:
+            told = now
+            on_progress(text)
+
+    return tell
+
+
+def _mebibytes(at: Progress) -> str:
+    return f"{at.bytes_done >> 20} of {at.bytes_total >> 20} MiB"
+
+
+def _replay(state: State, log: EmbeddedLog, reached: int, tell: Callable[[str], None]) -> tuple[int, int]:
     """Apply the log after the snapshot; returns how many records and effects that were."""
     records = effects = 0
-    told = host.monotonic()
     reader = log.reader()
     position = reached + 1
     while batch := reader.read(position, bytes_max=RECOVERY_READ_BYTES, records_max=100_000):
@@ -253,9 +274,7 @@ def _replay(
             effects += entry.count
         records += len(batch)
         position = batch[-1].first_sequence + batch[-1].count
-        if host.monotonic() - told > 1.0:
-            told = host.monotonic()
-            on_progress(f"replayed {records} records, at {position - 1} of {log.durable_sequence}")
+        tell(f"replayed {records} records, at {position - 1} of {log.durable_sequence}")
     reader.close()
     state.skip_to(log.next_sequence)
     return records, effects

@@ -232,6 +232,7 @@ class Listener:
         self._write_buffer_bytes = write_buffer_bytes
         self._handshake_seconds = handshake_seconds
         self._server: asyncio.Server | None = None
+        self._closed = False
 
     @property
     def address(self) -> tuple[str, int]:
@@ -253,18 +254,31 @@ class Listener:
             return TlsClientProtocol(self._reactor, self._write_buffer_bytes, self._handshake_seconds)
 
         previous = self._server
-        self._server = await loop.create_server(
+        server = await loop.create_server(
             protocol,
             sock=self._socket.dup(),
             backlog=backlog,
             ssl=context,
             ssl_handshake_timeout=self._handshake_seconds if context is not None else None,
         )
+        if self._closed:  # meanwhile
+            server.close()
+            return
+        self._server = server
         if previous is not None:
             previous.close()
 
+    def limit(self, *, write_buffer_bytes: int, handshake_seconds: float) -> None:
+        """Set other limits for the clients that come from now on; see the arguments of the class.
+
+        The deadline of a TLS handshake changes with the next :meth:`listen`.
+        """
+        self._write_buffer_bytes = write_buffer_bytes
+        self._handshake_seconds = handshake_seconds
+
     def close(self) -> None:
         """Accept nobody any more; sessions go on."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
             self._server = None

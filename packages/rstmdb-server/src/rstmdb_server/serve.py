@@ -13,10 +13,7 @@ is recovered.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import os
-import resource
 import signal
 import socket
 import ssl
@@ -27,67 +24,33 @@ from importlib.metadata import version
 
 import anyio
 
-from rstmdb_core import EngineSettings
-from rstmdb_server import exit_codes, logs, notify
+from rstmdb_server import exit_codes, logs, notify, tuning
 from rstmdb_server.auth import AttemptLimiter, Authenticator, load_authenticator
 from rstmdb_server.compaction_job import CompactionJob
 from rstmdb_server.config import load_settings
-from rstmdb_server.database import Database, open_database
+from rstmdb_server.database import Database
 from rstmdb_server.http import OperatorHttp
-from rstmdb_server.listener import Listener, LoopHost, bind
+from rstmdb_server.listener import Listener, LoopHost
 from rstmdb_server.metrics import Counters
 from rstmdb_server.operator_view import ServerView
 from rstmdb_server.reactor import Reactor
 from rstmdb_server.services import Services
-from rstmdb_server.settings import ConfigError, Settings, parse_address
+from rstmdb_server.settings import ConfigError, Settings
+from rstmdb_server.starting import StartError, bind_or_refuse, open_or_refuse
 from rstmdb_server.tls import server_context
 from rstmdb_server.watch import WatchHub
-from rstmdb_storage import (
-    CommitPolicy,
-    CorruptionError,
-    DiskFull,
-    FormatError,
-    FsyncPolicy,
-    LockedError,
-    LogConfig,
-    OsFileSystem,
-    StorageError,
-)
+from rstmdb_storage import CommitPolicy, OsFileSystem, StorageError
 
 TICK_SECONDS = 0.05
 DRAIN_SECONDS = 10.0
-DESCRIPTORS_RESERVED = 512
-"""Beside those of clients: refused ones, segments, readers of lagging watchers, the operators' address."""
-SWITCH_INTERVAL_SECONDS = 0.0005
-"""How long a worker thread may hold the interpreter against the loop, which serves everybody: short."""
-
-
-def _allow_descriptors(wanted: int) -> None:
-    """Raise the soft limit of open files as far as the clients that are allowed need it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-class StartError(Exception):
-    """The server cannot start; the text is one line, fit for a person.
-
-    Attributes:
-        code: The exit code.
-    """
-
-    def __init__(self, message: str, code: int = exit_codes.START_FAILED) -> None:
-        super().__init__(message)
-        self.code = code
+RECOVERY_STEP_SECONDS = 30.0
+"""How long the service manager waits for the next sign of life of a recovery."""
 
 
 def serve(settings: Settings, *, config_path: str | None) -> int:
     """Serve until told to stop; returns the exit code."""
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    _allow_descriptors(settings.network.max_connections + DESCRIPTORS_RESERVED)
+    tuning.prefer_the_loop()
+    tuning.allow_descriptors(settings.network.max_connections)
     process = ServerProcess(settings, config_path=config_path)
     try:
         return anyio.run(process.run, backend_options={"use_uvloop": sys.platform != "win32"})
@@ -109,6 +72,8 @@ class ServerProcess:
         self._config_path = config_path
         self._version = version("rstmdb-server")
         self._stop = anyio.Event()
+        self._listening = anyio.Event()
+        self._reloading = anyio.Lock()
         self._signals = 0
         self._stopped = False
         self._failure: str | None = None
@@ -130,11 +95,12 @@ class ServerProcess:
             context = server_context(settings.tls)
         except ConfigError as error:
             raise StartError(f"configuration: {error}", exit_codes.USAGE) from None
-        sock = self._bind(settings.network.bind_addr, "network.bind_addr")
-        self._install_signals(loop)
+        sock = bind_or_refuse(settings.network.bind_addr, "network.bind_addr")
         host = LoopHost(loop, on_failure=self._failed)
         refused: StartError | None = None
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            self._install_signals(loop)
             try:
                 await self._serve(tasks, host, sock, authenticator, context)
             except StartError as error:
@@ -156,7 +122,7 @@ class ServerProcess:
         settings = self._settings
         await self._start_http(tasks)
         database = await self._recover(host)
-        freeze_memory()
+        tuning.freeze_memory()
         counters = self.view.counters
         hub = WatchHub(
             database.log,
@@ -196,27 +162,19 @@ class ServerProcess:
         await self._listener.listen(context)
         self.view.serving(self._services, self._reactor)
         self._say_ready(database)
+        self._listening.set()
         self._tick(asyncio.get_running_loop())
         await self._stop.wait()
         await self._shut_down(host, database, compaction)
 
     # -- starting ---------------------------------------------------------------------------------------
 
-    def _bind(self, address: str, key: str) -> socket.socket:
-        where = parse_address(address)
-        try:
-            return bind(where.host, where.port)
-        except OSError as error:
-            found = isinstance(error.errno, int) and error.errno > 0
-            reason = os.strerror(error.errno) if found else error.strerror or str(error)
-            raise StartError(f"cannot listen on {address} ({key}): {reason}") from None
-
     async def _start_http(self, tasks: anyio.abc.TaskGroup) -> None:
         metrics = self._settings.metrics
         if not metrics.enabled:
             return
         try:
-            sock = self._bind(metrics.bind_addr, "metrics.bind_addr")
+            sock = bind_or_refuse(metrics.bind_addr, "metrics.bind_addr")
         except StartError as error:
             if metrics.configured:
                 raise
@@ -225,48 +183,18 @@ class ServerProcess:
         tasks.start_soon(OperatorHttp(self.view).serve, sock)
 
     async def _recover(self, host: LoopHost) -> Database:
-        storage, idempotency = self._settings.storage, self._settings.idempotency
-        engine = EngineSettings(
-            idempotency_retention_ms=idempotency.retention_secs * 1000,
-            idempotency_bytes_max=idempotency.max_bytes,
-            machine_versions_max=storage.max_machine_versions,
-            allow_instance_recreate=storage.allow_instance_recreate,
-        )
-        config = LogConfig(
-            segment_bytes=storage.wal_segment_size_mb * 1024 * 1024,
-            fsync=FsyncPolicy.parse(str(storage.fsync_policy)),
-        )
-
         def progress(text: str) -> None:
             if self._signals:
                 raise StartError("stopped by a signal while recovering", 128 + self._signals)
             self._log.info("recovering", progress=text)
             self.view.progress = text
-            self._notify.extend_timeout(30.0)
+            self._notify.extend_timeout(RECOVERY_STEP_SECONDS)
             self._notify.status(f"recovering: {text}")
 
-        path = os.path.abspath(storage.data_dir)  # noqa: ASYNC240
-        try:
-            return await anyio.to_thread.run_sync(
-                lambda: open_database(
-                    host,
-                    OsFileSystem(),
-                    path,
-                    log_config=config,
-                    engine_settings=engine,
-                    on_progress=progress,
-                )
-            )
-        except LockedError as error:
-            raise StartError(f"data directory {path} is in use: {error}") from None
-        except (CorruptionError, FormatError) as error:
-            raise StartError(str(error), exit_codes.DATA_DAMAGED) from None
-        except DiskFull as error:
-            raise StartError(f"cannot open data directory {path}: {error}") from None
-        except StorageError as error:
-            raise StartError(f"cannot open data directory {path}: {error}") from None
-        except OSError as error:
-            raise StartError(f"cannot open data directory {path}: {error.strerror or error}") from None
+        settings = self._settings
+        return await anyio.to_thread.run_sync(
+            lambda: open_or_refuse(host, OsFileSystem(), settings, on_progress=progress)
+        )
 
     def _say_ready(self, database: Database) -> None:
         recovered = database.recovered
@@ -298,7 +226,7 @@ class ServerProcess:
     def _install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload()))
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
 
     def _on_stop_signal(self, number: int) -> None:
         if self._signals:
@@ -314,32 +242,57 @@ class ServerProcess:
         self._stop.set()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._reactor.tick()
-        self._services.compaction.check()
-        self._notify.watchdog(time.monotonic())
-        due = self._services.database.log.sync_due_in(time.monotonic())
-        delay = TICK_SECONDS if due is None else min(TICK_SECONDS, max(due, 0.001))
-        if not self._stopped:  # also while draining: deadlines hold until the end
-            loop.call_later(delay, self._tick, loop)
+        delay = TICK_SECONDS
+        try:
+            self._reactor.tick()
+            self._services.compaction.check()
+            self._notify.watchdog(time.monotonic())
+            due = self._services.database.log.sync_due_in(time.monotonic())
+            if due is not None:
+                delay = min(delay, max(due, 0.001))
+        finally:
+            # Whatever went wrong in this one: syncs that are due and deadlines need the next.
+            if not self._stopped:  # also while draining: deadlines hold until the end
+                loop.call_later(delay, self._tick, loop)
+
+    def _on_reload_signal(self) -> None:
+        self._tasks.start_soon(self._reload)
 
     async def _reload(self) -> None:
         """SIGHUP: certificates, tokens, log level and limits, without dropping a session."""
-        self._notify.reloading()
-        try:
-            loaded = load_settings(path=self._config_path, environ=os.environ)
-            authenticator = load_authenticator(loaded.settings.auth)
-            context = server_context(loaded.settings.tls)
-        except ConfigError as error:
-            self._log.error("reload refused; everything stays as it was", reason=str(error))
-        else:
-            logs.set_level(loaded.settings.logging.level)
-            if hasattr(self, "_listener"):
-                if self._settings.tls.enabled and context is not None:
-                    await self._listener.listen(context)
-                self._reactor.reload(loaded.settings, authenticator)
-                self._reopen_audit()
-            self._log.info("configuration reloaded")
-        self._notify.ready("serving")
+        # One after the other, and not before there is something to reload into.
+        async with self._reloading:
+            await self._listening.wait()
+            if self._stop.is_set():
+                return
+            self._notify.reloading()
+            try:
+                await self._take_over()
+            except (ConfigError, OSError) as error:
+                self._log.error("reload refused; everything stays as it was", reason=str(error))
+            except Exception:
+                self._log.exception("reload failed")
+            finally:
+                self._notify.ready("serving")
+
+    async def _take_over(self) -> None:
+        loaded = load_settings(path=self._config_path, environ=os.environ)
+        authenticator = load_authenticator(loaded.settings.auth)
+        context = server_context(loaded.settings.tls)
+        for warning in loaded.warnings:
+            self._log.warning("configuration", warning=warning)
+        network = loaded.settings.network
+        tuning.allow_descriptors(network.max_connections)
+        self._listener.limit(
+            write_buffer_bytes=network.write_buffer_bytes_max,
+            handshake_seconds=network.handshake_timeout_secs,
+        )
+        if self._settings.tls.enabled and context is not None:
+            await self._listener.listen(context)
+        logs.set_level(loaded.settings.logging.level)
+        self._reactor.reload(loaded.settings, authenticator)
+        self._reopen_audit()
+        self._log.info("configuration reloaded")
 
     def _reopen_audit(self) -> None:
         audit = self._services.audit
@@ -380,22 +333,11 @@ class ServerProcess:
             database.directory.close()
 
 
-def freeze_memory() -> None:
-    """Take what recovery built out of the collector's sight and stop looking at old objects.
-
-    Instances hold no references that could form cycles; a full collection over a million of them would
-    stop the server for a second and find nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 1_000_000)
-
-
 def _snapshot_hook(policy: CommitPolicy) -> Callable[[bool], None]:
     def on_snapshot(running: bool) -> None:
         policy.snapshot_running = running
         if not running:
-            gc.freeze()
+            tuning.freeze_more_memory()
 
     return on_snapshot
 

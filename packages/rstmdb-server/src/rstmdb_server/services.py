@@ -1,4 +1,4 @@
-"""What the handlers of all operations work with: one value, wired once by ``app.py`` or by a test."""
+"""What the handlers of all operations work with: one value, wired once by ``serve.py`` or by a test."""
 
 from __future__ import annotations
 

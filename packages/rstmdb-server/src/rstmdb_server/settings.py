@@ -126,7 +126,10 @@ class CompactionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How much history stays readable for watches and WAL_READ, whichever bound keeps more."""
+    """How much history stays readable for watches and WAL_READ: what is inside both bounds.
+
+    The log is let go in whole segments, and never what recovery needs, so there is always somewhat more.
+    """
 
     history_mb: Megabytes = 256
     history_secs: Annotated[int, msgspec.Meta(ge=0, le=10 * 365 * 86_400)] = 86_400

@@ -28,7 +28,7 @@ def add(commands: Any, name: str) -> None:
         help="print the log of a data directory or a backup as JSON lines",
         description="Prints effects as JSON lines in the shape of WAL_READ. May run beside a server.",
     )
-    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("directory", metavar="DIR", help="a data directory or a backup")
     parser.add_argument(
         "--from", dest="from_sequence", type=_count, metavar="N", help="begin with this sequence"
     )

@@ -76,7 +76,9 @@ def add(commands: Any, name: str) -> None:
         description="Makes a data directory out of a backup. Without --to-offset or --to-time it holds "
         "everything that is in the backup. A batch is restored whole or not at all.",
     )
-    parser.add_argument("--from", dest="backup", required=True, metavar="BACKUP")
+    parser.add_argument(
+        "--from", dest="backup", required=True, metavar="BACKUP", help="what `rstmdb backup` made"
+    )
     parser.add_argument("--to", required=True, metavar="DIR", help="an empty or new directory")
     point = parser.add_mutually_exclusive_group()
     point.add_argument("--to-offset", type=_offset, metavar="N", help="the state just after this offset")

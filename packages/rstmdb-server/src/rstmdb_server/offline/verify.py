@@ -93,7 +93,7 @@ def add(commands: Any, name: str) -> None:
         description="Checks every frame and snapshot and replays the log, changing nothing. May run beside a "
         "server. Exit code 0: good; 3: damaged, with file, position and reason on stderr; 1: not readable.",
     )
-    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("directory", metavar="DIR", help="a data directory or a backup")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
 
 
