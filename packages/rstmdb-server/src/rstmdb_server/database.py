@@ -197,7 +197,7 @@ def open_database(
     tell = _seldom(host, on_progress)
     directory = DataDirectory.open(file_system, path)
     try:
-        snapshots = SnapshotStore(file_system, directory.snapshots)
+        snapshots = SnapshotStore(file_system, directory.snapshots, now_ms=host.wall_ms)
         infos = snapshots.infos()
         log, report = EmbeddedLog.open(
             file_system,
