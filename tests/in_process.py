@@ -51,7 +51,13 @@ class VirtualHost:
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (self.now + seconds, next(self._order), callback))
 
-    def run_blocking(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def run_blocking(
+        self,
+        job: Callable[[], Any],
+        done: Callable[[Any, BaseException | None], None],
+        *,
+        urgent: bool = False,
+    ) -> None:
         def run() -> None:
             try:
                 result = job()

@@ -82,3 +82,12 @@ def sync_failed(message: str) -> Refusal:
         message=message,
         details={"reason": "SYNC_FAILED", "outcome": "unknown"},
     )
+
+
+def snapshot_failed(reason: str) -> Refusal:
+    """Build the refusal of a snapshot that was asked for and not written; nothing else has changed."""
+    return Refusal(
+        code=ErrorCode.WAL_IO_ERROR.value,
+        message=f"the snapshot could not be written: {reason}",
+        details={"reason": "SNAPSHOT_FAILED", "outcome": "not_applied"},
+    )

@@ -35,6 +35,7 @@ class CommitLoop:
         "_force_sync",
         "_host",
         "_in_flight",
+        "_in_thread",
         "_log",
         "_on_commit",
         "_on_durable",
@@ -57,6 +58,8 @@ class CommitLoop:
     ) -> None:
         self._log = log
         self._host = host
+        # A host may keep a thread for commits alone: they must not queue behind reads of the log.
+        self._in_thread = getattr(host, "run_commit", host.run_blocking)
         self._on_durable = on_durable
         self._on_failure = on_failure
         self._on_commit = on_commit
@@ -83,7 +86,11 @@ class CommitLoop:
                     self._run(commit, records, now, inline=self.policy.inline(now) and not commit.lengthy)
 
     def sync_if_due(self) -> None:
-        """Run the background sync or mark that is due, always in a thread; called by the reactor's tick."""
+        """Run the background sync or mark that is due, always in a thread; called by the reactor's tick.
+
+        Does nothing while a commit is in flight: the next tick asks again, and what must not wait for a quiet
+        moment (:meth:`sync_soon`) comes right after that commit.
+        """
         if self._in_flight is None and not self.poisoned:
             now = self._host.monotonic()
             commit = self._log.begin_sync(now, force=self._force_sync)
@@ -104,7 +111,7 @@ class CommitLoop:
             self._finish(commit)
         else:
             self._in_flight = commit
-            self._host.run_blocking(commit.run, self._done)
+            self._in_thread(commit.run, self._done)
 
     def _done(self, _result: object, error: BaseException | None) -> None:
         commit = self._in_flight
@@ -112,6 +119,9 @@ class CommitLoop:
         assert error is None, f"Commit.run does not raise, but: {error!r}"
         self._in_flight = None
         self._finish(commit)
+        if self._force_sync:
+            # Before the next turn's records: under steady load there is always a commit in flight.
+            self.sync_if_due()
         self.end_turn()
 
     def _finish(self, commit: Commit) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rstmdb_core import Refusal, StateView, dump
-from rstmdb_server.answers import Deferred, sync_failed
+from rstmdb_server.answers import Deferred, snapshot_failed, sync_failed
 from rstmdb_storage import (
     LogProgress,
     Retention,
@@ -147,6 +147,9 @@ class CompactionJob:
             return
         waiting, self._waiting = self._waiting, []
         self._answering = [deferred for deferred, _ in waiting]
+        if self._stopped:
+            self._end(snapshot_failed("the server is stopping"))
+            return
         newest = self.newest
         behind = self._database.appended_sequence > (newest.sequence if newest is not None else 0)
         self._start(snapshot=any(force for _, force in waiting) or behind)
@@ -167,11 +170,10 @@ class CompactionJob:
         self._host.run_blocking(lambda: self._database.snapshots.begin(sequence), self._begun)
 
     def _begun(self, writer: SnapshotWriter | None, error: BaseException | None) -> None:
+        self._writer = writer
         if error is not None or self._view is None:
             self._give_up(error)
             return
-        assert writer is not None
-        self._writer = writer
         self._slice(self._view.chunks())
 
     def _slice(self, chunks: Iterator[bytes]) -> None:
@@ -253,19 +255,16 @@ class CompactionJob:
         if self._writer is not None:
             self._writer.abort()
         self._close_view()
+        poisoned = self._database.poison_reason
+        if error is None:
+            # Nothing is wrong with the snapshot: the process ends before it was finished.
+            stopping = snapshot_failed("the server is stopping")
+            self._end(stopping if poisoned is None else sync_failed(poisoned))
+            return
         self.failed += 1
         self._failed_at = self._host.monotonic()
-        reason = "the server is stopping" if error is None else str(error)
-        self._log.error("snapshot failed; compaction waits for the next one", error=reason)
-        self._end(
-            Refusal(
-                code="WAL_IO_ERROR",
-                message=f"the snapshot could not be written: {reason}",
-                details={"reason": "SNAPSHOT_FAILED", "outcome": "not_applied"},
-            )
-            if self._database.poison_reason is None
-            else sync_failed(self._database.poison_reason)
-        )
+        self._log.error("snapshot failed; compaction waits for the next one", error=str(error))
+        self._end(snapshot_failed(str(error)) if poisoned is None else sync_failed(poisoned))
 
     def _close_view(self) -> None:
         if self._view is not None:

@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from rstmdb_core import Refusal
-from rstmdb_server.answers import Deferred
+from rstmdb_server.answers import Deferred, snapshot_failed
 from rstmdb_server.world import Host
 from rstmdb_storage import DataDirectory, FileSystem
 
@@ -66,13 +65,7 @@ def write_instance_snapshot(
         if error is None:
             deferred.complete(answer)
         else:
-            deferred.complete(
-                Refusal(
-                    code="WAL_IO_ERROR",
-                    message=f"the snapshot could not be written: {error}",
-                    details={"reason": "SNAPSHOT_FAILED", "outcome": "not_applied"},
-                )
-            )
+            deferred.complete(snapshot_failed(str(error)))
 
     name = hashlib.blake2b(instance_id.encode(), digest_size=16).hexdigest()
     folder = f"{directory.snapshots}/instances"

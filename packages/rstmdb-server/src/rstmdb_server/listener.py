@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rstmdb_server.reactor import Reactor
     from rstmdb_server.session import Session
 
-WORKER_THREADS = 4
-"""Blocking jobs at once: one commit, one snapshot slice, and reads of the log for lagging watchers."""
+WORKER_THREADS = 3
+"""Blocking jobs at once, beside one commit: a snapshot slice, and reads of the log for lagging watchers."""
 
 KEEPALIVE_IDLE_SECONDS = 60
 KEEPALIVE_INTERVAL_SECONDS = 15
@@ -42,6 +42,9 @@ class LoopHost:
         self._loop = loop
         self._on_failure = on_failure
         self._threads = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="rstmdb-io")
+        # A thousand lagging watchers queue a thousand reads; nobody's commit may stand behind them.
+        self._commit_thread = ThreadPoolExecutor(1, thread_name_prefix="rstmdb-commit")
+        self._commit_thread = ThreadPoolExecutor(1, thread_name_prefix="rstmdb-commit")
         self.monotonic = time.monotonic
         self.call_soon: Callable[[Callable[[], None]], Any] = loop.call_soon
 
@@ -57,9 +60,20 @@ class LoopHost:
         """Call ``callback`` after so many seconds."""
         self._loop.call_later(seconds, callback)
 
-    def run_blocking(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def run_blocking(
+        self,
+        job: Callable[[], Any],
+        done: Callable[[Any, BaseException | None], None],
+        *,
+        urgent: bool = False,
+    ) -> None:
         """Run ``job`` in a worker thread, then ``done(result, error)`` on the loop."""
-        future = self._loop.run_in_executor(self._threads, job)
+        future = self._loop.run_in_executor(self._commit_thread if urgent else self._threads, job)
+        future.add_done_callback(functools.partial(_deliver, done))
+
+    def run_commit(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        """Run a commit in the thread that does nothing else, so that no read of the log delays it."""
+        future = self._loop.run_in_executor(self._commit_thread, job)
         future.add_done_callback(functools.partial(_deliver, done))
 
     def fail(self, reason: str) -> None:
@@ -67,8 +81,10 @@ class LoopHost:
         self._on_failure(reason)
 
     def close(self) -> None:
-        """Wait for the jobs that run and take no more."""
-        self._threads.shutdown(wait=True)
+        """Wait for the jobs that run, drop those that have not begun, and take no more."""
+        self._commit_thread.shutdown(wait=True)
+        self._commit_thread.shutdown(wait=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
 
 def _deliver(done: Callable[[Any, BaseException | None], None], future: asyncio.Future[Any]) -> None:

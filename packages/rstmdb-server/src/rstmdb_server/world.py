@@ -40,8 +40,17 @@ class Host(Protocol):
         """Call ``callback`` after so many seconds."""
         ...
 
-    def run_blocking(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
-        """Run ``job`` where blocking is allowed, then call ``done(result, error)`` where the reactor runs."""
+    def run_blocking(
+        self,
+        job: Callable[[], Any],
+        done: Callable[[Any, BaseException | None], None],
+        *,
+        urgent: bool = False,
+    ) -> None:
+        """Run ``job`` where blocking is allowed, then call ``done(result, error)`` where the reactor runs.
+
+        An urgent job never queues behind others: a commit, which everybody waits for; there is one at a time.
+        """
         ...
 
     def fail(self, reason: str) -> None:
