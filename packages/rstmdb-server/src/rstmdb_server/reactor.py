@@ -49,7 +49,7 @@ from rstmdb_storage import CommitPolicy
 if TYPE_CHECKING:
     from rstmdb_server.world import Host
 
-REQUESTS_A_TURN_MAX = 64
+REQUESTS_A_TURN_MAX = 32
 """Requests of one session served in one turn: a session that floods waits for the others after these."""
 
 INBOX_MAX = 4 * REQUESTS_A_TURN_MAX
@@ -86,6 +86,7 @@ def _held_bytes(out: Iterable[Held]) -> int:
         elif size > LARGE_ANSWER_BYTES:
             held += size
     return held
+
 
 PREPARATION_PAUSE_SECONDS = 1.0
 """After a segment could not be prepared; a disk that fails is not asked again at once."""
