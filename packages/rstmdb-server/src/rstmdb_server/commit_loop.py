@@ -35,7 +35,6 @@ class CommitLoop:
         "_force_sync",
         "_host",
         "_in_flight",
-        "_in_thread",
         "_log",
         "_on_commit",
         "_on_durable",
@@ -58,8 +57,6 @@ class CommitLoop:
     ) -> None:
         self._log = log
         self._host = host
-        # A host may keep a thread for commits alone: they must not queue behind reads of the log.
-        self._in_thread = getattr(host, "run_commit", host.run_blocking)
         self._on_durable = on_durable
         self._on_failure = on_failure
         self._on_commit = on_commit
@@ -111,7 +108,7 @@ class CommitLoop:
             self._finish(commit)
         else:
             self._in_flight = commit
-            self._in_thread(commit.run, self._done)
+            self._host.run_blocking(commit.run, self._done, urgent=True)
 
     def _done(self, _result: object, error: BaseException | None) -> None:
         commit = self._in_flight

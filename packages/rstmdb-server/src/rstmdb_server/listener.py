@@ -44,7 +44,6 @@ class LoopHost:
         self._threads = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="rstmdb-io")
         # A thousand lagging watchers queue a thousand reads; nobody's commit may stand behind them.
         self._commit_thread = ThreadPoolExecutor(1, thread_name_prefix="rstmdb-commit")
-        self._commit_thread = ThreadPoolExecutor(1, thread_name_prefix="rstmdb-commit")
         self.monotonic = time.monotonic
         self.call_soon: Callable[[Callable[[], None]], Any] = loop.call_soon
 
@@ -71,18 +70,12 @@ class LoopHost:
         future = self._loop.run_in_executor(self._commit_thread if urgent else self._threads, job)
         future.add_done_callback(functools.partial(_deliver, done))
 
-    def run_commit(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
-        """Run a commit in the thread that does nothing else, so that no read of the log delays it."""
-        future = self._loop.run_in_executor(self._commit_thread, job)
-        future.add_done_callback(functools.partial(_deliver, done))
-
     def fail(self, reason: str) -> None:
         """Report that the process must end."""
         self._on_failure(reason)
 
     def close(self) -> None:
         """Wait for the jobs that run, drop those that have not begun, and take no more."""
-        self._commit_thread.shutdown(wait=True)
         self._commit_thread.shutdown(wait=True)
         self._threads.shutdown(wait=True, cancel_futures=True)
 
