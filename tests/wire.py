@@ -77,15 +77,15 @@ class Wire:
         if receive_buffer is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         raw.settimeout(timeout)
-        raw.connect(("127.0.0.1", port))
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket: socket.socket = raw
-        if context is not None:
-            try:
+        try:
+            raw.connect(("127.0.0.1", port))
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
                 self.socket = context.wrap_socket(raw, server_hostname="localhost")
-            except BaseException:
-                raw.close()
-                raise
+        except BaseException:
+            raw.close()
+            raise
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
