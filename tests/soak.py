@@ -28,6 +28,9 @@ def parts(minutes: float, seed: int) -> dict[str, list[str]]:
         "definitions": ["packages/rstmdb-core/tests/fuzz_definitions.py", "--seconds", seconds],
         "decoder": ["packages/rstmdb-protocol/tests/fuzz_decoder.py", "--seconds", seconds],
         "connection": ["-m", "tests.fuzz.fuzz_server", "--seconds", seconds],
+        # Other parts run beside it, so latencies say less here than in a run of its own.
+        "peers": ["-m", "tests.fuzz.fuzz_peers", "--seconds", seconds, "--seed", str(seed), "--p99-ratio", "3"],
+        "watcher": ["-m", "pytest", "tests/e2e/test_watches.py", "-k", "stops_reading", "-n", "0", "-s"],
         "server": [*simulate, "server", "--minutes", str(minutes), "--seed", str(seed)],
         "storage": [*simulate, "storage", "--minutes", str(minutes), "--seed", str(seed)],
         "kills": ["-m", "tests.crash", "--kills", str(max(8, round(minutes * 40))), "--seed", str(seed)],
@@ -42,7 +45,7 @@ def run_part(name: str, command: list[str]) -> bool:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RSTMDB_STALL_SECONDS": "60"},
         preexec_fn=lambda: os.nice(19),
     )
     lines = (done.stdout + done.stderr).strip().splitlines()
