@@ -29,7 +29,7 @@ def parts(minutes: float, seed: int) -> dict[str, list[str]]:
         "decoder": ["packages/rstmdb-protocol/tests/fuzz_decoder.py", "--seconds", seconds],
         "connection": ["-m", "tests.fuzz.fuzz_server", "--seconds", seconds],
         # Other parts run beside it, so latencies say less here than in a run of its own.
-        "peers": ["-m", "tests.fuzz.fuzz_peers", "--seconds", seconds, "--seed", str(seed), "--p99-ratio", "3"],
+        "peers": ["-m", "tests.fuzz.fuzz_peers", "--seconds", seconds, "--p99-ratio", "3"],
         "watcher": ["-m", "pytest", "tests/e2e/test_watches.py", "-k", "stops_reading", "-n", "0", "-s"],
         "server": [*simulate, "server", "--minutes", str(minutes), "--seed", str(seed)],
         "storage": [*simulate, "storage", "--minutes", str(minutes), "--seed", str(seed)],

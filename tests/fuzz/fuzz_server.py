@@ -241,7 +241,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--corpus", help="a directory that keeps interesting inputs between runs")
     options = parser.parse_args(arguments)
 
-    import atheris
+    import atheris  # type: ignore[import-untyped]
 
     directory = options.corpus or tempfile.mkdtemp(prefix="fuzz-server-")
     for number, seed in enumerate(seeds()):

@@ -76,7 +76,9 @@ def test_pages_of_the_log_are_read_a_few_at_a_time() -> None:
     running = most = 0
     original = server.host.run_blocking
 
-    def counted(job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def counted(
+        job: Callable[[], Any], done: Callable[[Any, BaseException | None], None], *, urgent: bool = False
+    ) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -86,7 +88,7 @@ def test_pages_of_the_log_are_read_a_few_at_a_time() -> None:
             running -= 1
             done(result, error)
 
-        original(job, ended)
+        original(job, ended, urgent=urgent)
 
     server.host.run_blocking = counted  # type: ignore[method-assign]
     server.host.job_seconds = lambda: 1.0
@@ -209,7 +211,8 @@ def test_operations_that_are_slow_are_counted_and_wrong_tokens_are_not() -> None
 def test_every_operation_refuses_params_that_are_no_object() -> None:
     server, _ = furnished()
     for operation in PERMISSIONS:
-        for params in ([], "x", 1, True):
+        wrong: tuple[Any, ...] = ([], "x", 1, True)
+        for params in wrong:
             session, wire = server.connect()
             server.reactor.receive(session, frame(request(operation, params)))
             [answer] = answers(server, wire)

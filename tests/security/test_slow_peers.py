@@ -290,7 +290,9 @@ def test_a_flood_of_requests_leaves_others_their_share(watched: Start) -> None:
                     wire.socket.recv(1_000_000)
             beside.append(_apply_seconds(good))
         beside.sort()
-        assert beside[190] < 5 * alone[190] + 0.25, "a flood may cost some turns, not the others' place in them"
+        assert beside[190] < 5 * alone[190] + 0.25, (
+            "a flood may cost some turns, not the others' place in them"
+        )
         for wire in floods:
             wire.close()
 
