@@ -26,7 +26,7 @@ from typing import Any
 
 import structlog
 
-from rstmdb_core import digest
+from rstmdb_core import ApplyEvent, CreateInstance, PutMachine, digest
 from rstmdb_protocol import MessageDecoder
 from rstmdb_server.auth import Authenticator
 from rstmdb_server.session import Session
@@ -62,7 +62,6 @@ class Target:
         if found is None:
             files = SimulatedFileSystem()
             found = self._open(manner, files)
-            self._furnish(found)
         elif self._inputs[manner] >= LIFE:
             before = digest(found.database.state)
             files = SimulatedFileSystem(self._files[manner].disk.after_kill())
@@ -73,6 +72,7 @@ class Target:
                 return self.server(manner)
             found = reborn
         self._inputs[manner] += 1
+        self._furnish(found)
         return found
 
     def _open(self, manner: int, files: SimulatedFileSystem) -> InProcessServer:
@@ -89,20 +89,15 @@ class Target:
         return server
 
     def _furnish(self, server: InProcessServer) -> None:
-        session, wire = server.connect()
-        for op, params in (
-            ("AUTH", {"token": "secret"}),
-            ("PUT_MACHINE", {"machine": "order", "version": 1, "definition": ORDER}),
-            (
-                "CREATE_INSTANCE",
-                {"machine": "order", "version": 1, "instance_id": "i", "initial_ctx": {"n": 1}},
-            ),
-            ("APPLY_EVENT", {"instance_id": "i", "event": "NOTE"}),
-        ):
-            server.reactor.receive(session, frame(request(op, params)))
-            server.host.settle()
-        server.reactor.disconnect(session)
-        wire.data.clear()
+        """Put in place what the seeds speak of, unless it is there."""
+        database = server.database
+        if "order" not in database.state.machines:
+            database.execute(PutMachine("order", 1, json.dumps(ORDER).encode(), None))
+        if "i" not in database.state.instances:
+            database.execute(CreateInstance("i", "order", 1, b'{"n":1}'))
+            database.execute(ApplyEvent("i", "NOTE"))
+        server.reactor.commits.end_turn()
+        server.host.settle()
 
 
 _target = Target()
