@@ -2,8 +2,8 @@
 
     python -m tests.soak [--minutes 60] [--only NAME ...]
 
-Every part runs for the given time, from seeds of its own, and prints its figures; a failure ends the run with a
-non-zero exit code and says how to repeat it.
+Every part runs for the given time, from seeds of its own, and prints its figures; a failure ends the run with
+a non-zero exit code and says how to repeat it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> int:
     chosen = options.only or list(commands)
     unknown = set(chosen) - commands.keys()
     if unknown:
-        parser.error(f"no part {sorted(unknown)[0]!r}: {', '.join(commands)}")
+        parser.error(f"no part {min(unknown)!r}: {', '.join(commands)}")
     with ThreadPoolExecutor(2) as pool:
         clean = list(pool.map(lambda name: run_part(name, commands[name]), chosen))
     return 0 if all(clean) else 1

@@ -1,6 +1,6 @@
 """``hatch run crash``: kill a real server some hundred times, under every fsync policy.
 
-    python -m tests.crash [--kills 200] [--seed 1] [--policy every_write ...]
+python -m tests.crash [--kills 200] [--seed 1] [--policy every_write ...]
 """
 
 from __future__ import annotations

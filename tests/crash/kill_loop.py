@@ -225,9 +225,7 @@ class KillLoop:
             self.machine_versions += 1
             await link.call("PUT_MACHINE", machine="kill", version=self.machine_versions, definition=MACHINE)
             effects = (await link.call("WAL_STATS"))["entry_count"]
-            happened = sum(
-                len(history.created) + sum(history.created.values()) for history in self.histories
-            )
+            happened = sum(len(history.created) + sum(history.created.values()) for history in self.histories)
             assert effects == happened + self.machine_versions, (
                 f"{effects} effects, but {happened} writes and {self.machine_versions} machines happened"
             )

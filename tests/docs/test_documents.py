@@ -21,7 +21,7 @@ DOCUMENTS = sorted([*SHOWN, *(ROOT / "docs").rglob("*.md"), *(ROOT / "packages")
 
 def blocks(text: str) -> list[tuple[str, str]]:
     """Return the code blocks of a document: (language, content)."""
-    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def test_the_quick_start_prints_what_the_readme_shows(tmp_path: Path) -> None:

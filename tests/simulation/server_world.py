@@ -18,6 +18,7 @@ What is held against it, with the log (read over the wire) as the witness:
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ MACHINE = {
 }
 
 
-class Broken(AssertionError):
+class BrokenPromiseError(AssertionError):
     """A promise was not kept."""
 
 
@@ -178,14 +179,15 @@ class ServerWorld:
             else:
                 self._step(calm=True)
         else:
-            raise Broken("after the faults had stopped, not everything was answered")
+            raise BrokenPromiseError("after the faults had stopped, not everything was answered")
         self._final_check()
 
     def _start(self, *, calm: bool = False) -> None:
         stop_at = None
         if not calm and self.deaths.chance(0.6):
             stop_at = (self.deaths.between(1, 250), self.deaths.pick(list(Moment)))
-        self.fs = fs = SimulatedFileSystem(self.disk, stop_at=stop_at, fault_for=None if calm else self._fault)
+        fault_for = None if calm else self._fault
+        self.fs = fs = SimulatedFileSystem(self.disk, stop_at=stop_at, fault_for=fault_for)
         host = VirtualHost()
         host.now = self.host.now + 1.0  # wall time goes with it
         host.job_seconds = lambda: self.job_time.pick([0.0, 0.0, 0.001, 0.02])
@@ -361,12 +363,12 @@ class ServerWorld:
             elif message["type"] == "response":
                 self._answered(client, client.waiting.popleft(), message)
             else:
-                raise Broken(f"{client.name} got {message}")
+                raise BrokenPromiseError(f"{client.name} got {message}")
 
     def _saw_event(self, client: Client, message: dict[str, Any]) -> None:
         offset = message["wal_offset"]
         if offset <= client.watched:
-            raise Broken(f"{client.name} saw event {offset} after {client.watched}")
+            raise BrokenPromiseError(f"{client.name} saw event {offset} after {client.watched}")
         client.watched = offset
         client.events.add(offset)
         self.figures.events += 1
@@ -375,7 +377,7 @@ class ServerWorld:
     def _show(self, offset: int, seen: dict[str, Any]) -> None:
         before = self.shown.setdefault(offset, seen)
         if before != seen:
-            raise Broken(f"offset {offset} was shown as {before} and as {seen}")
+            raise BrokenPromiseError(f"offset {offset} was shown as {before} and as {seen}")
 
     def _answered(self, client: Client, asked: Asked, message: dict[str, Any]) -> None:
         if message["status"] == "error":
@@ -388,7 +390,7 @@ class ServerWorld:
         elif asked.op == "GET_INSTANCE":
             self.figures.reads += 1
             if result["last_wal_offset"] < asked.floor:
-                raise Broken(
+                raise BrokenPromiseError(
                     f"a read saw {result['last_wal_offset']}, but {asked.floor} was acknowledged before"
                 )
             self._show(
@@ -433,9 +435,9 @@ class ServerWorld:
                 return
             if asked.op == "COMPACT":
                 return
-            raise Broken(f"{asked.op}: {error}")
+            raise BrokenPromiseError(f"{asked.op}: {error}")
         if error["code"] in ("INTERNAL_ERROR", "BAD_REQUEST") and not details.get("rolled_back"):
-            raise Broken(f"{asked.op} {asked.params}: {error}")
+            raise BrokenPromiseError(f"{asked.op} {asked.params}: {error}")
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -449,21 +451,21 @@ class ServerWorld:
                 by_number.setdefault(number, set()).add(offset)
         # Prefix: numbers are dense but for jumps after an unclean end under a relaxed policy.
         offsets = sorted(log)
-        for before, after in zip(offsets, offsets[1:], strict=False):
+        for before, after in itertools.pairwise(offsets):
             if after != before + 1 and (self.policy == "every_write" or after - before < 1 << 20):
-                raise Broken(f"the log has a hole between {before} and {after}")
+                raise BrokenPromiseError(f"the log has a hole between {before} and {after}")
         # Durability and no dirty read.
         for offset, seen in self.shown.items():
             entry_found = log.get(offset)
             if entry_found is None:
-                raise Broken(f"{seen} was shown at {offset} and is gone")
+                raise BrokenPromiseError(f"{seen} was shown at {offset} and is gone")
             ctx = entry_found.get("ctx") or entry_found.get("initial_ctx") or {}
             if ctx.get("w") != seen["w"] or entry_found["instance_id"] != seen["instance"]:
-                raise Broken(f"{seen} was shown at {offset}, the log has {entry_found}")
+                raise BrokenPromiseError(f"{seen} was shown at {offset}, the log has {entry_found}")
         # Exactly once: one record a write; a batch has two effects at consecutive offsets.
         for number, found in by_number.items():
             if len(found) > 2 or (len(found) == 2 and max(found) - min(found) != 1):
-                raise Broken(f"write {number} happened at {sorted(found)}")
+                raise BrokenPromiseError(f"write {number} happened at {sorted(found)}")
         # Order: sent after another was answered, so later in the log.
         highest = 0
         ceilings = []
@@ -472,7 +474,7 @@ class ServerWorld:
             ceilings.append(highest)
         for number, offset in self.acknowledged.items():
             if offset not in by_number.get(number, set()):
-                raise Broken(
+                raise BrokenPromiseError(
                     f"write {number} was acknowledged at {offset}, the log has {by_number.get(number)}"
                 )
         # Watches: between its beginning and its last event a client saw every applied event.
@@ -485,7 +487,7 @@ class ServerWorld:
                 }
                 missed = expected - client.events
                 if missed:
-                    raise Broken(f"{client.name} missed the events {sorted(missed)}")
+                    raise BrokenPromiseError(f"{client.name} missed the events {sorted(missed)}")
 
     def _read_log(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Read the whole log over the wire."""

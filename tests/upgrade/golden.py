@@ -29,7 +29,12 @@ MACHINE = {
     "initial": "created",
     "transitions": [
         {"from": "created", "event": "PAY", "to": "paid"},
-        {"from": ["paid"], "event": "SHIP", "to": "shipped", "guard": 'ctx.amount > 10 && ctx.country == "é"'},
+        {
+            "from": ["paid"],
+            "event": "SHIP",
+            "to": "shipped",
+            "guard": 'ctx.amount > 10 && ctx.country == "é"',
+        },
         {"from": "paid", "event": "SHIP", "to": "created"},
         {"from": "shipped", "event": "PAY", "to": "paid"},
     ],
@@ -81,14 +86,22 @@ def write(path: Path) -> None:
     for number in range(40):
         key = {"idempotency_key": f"key-{number}"}
         ctx = {"amount": number, "country": "é", "tags": ["x" * 50, None, True]}
-        create = {"machine": "order", "version": 1, "instance_id": f"order-{number}", "initial_ctx": ctx, **key}
+        create = {
+            "machine": "order",
+            "version": 1,
+            "instance_id": f"order-{number}",
+            "initial_ctx": ctx,
+            **key,
+        }
         pay = {"instance_id": f"order-{number}", "event": "PAY", "payload": {"paid": number / 7}, **key}
         replays.append(["CREATE_INSTANCE", create, caller.call("CREATE_INSTANCE", **create)])
         replays.append(["APPLY_EVENT", pay, caller.call("APPLY_EVENT", **pay)])
         if number in (12, 25):
             caller.call("COMPACT", force_snapshot=True)
     caller.call("DELETE_INSTANCE", instance_id="order-3")
-    ship = [{"op": "APPLY_EVENT", "params": {"instance_id": f"order-{n}", "event": "SHIP"}} for n in (8, 9, 11)]
+    ship = [
+        {"op": "APPLY_EVENT", "params": {"instance_id": f"order-{n}", "event": "SHIP"}} for n in (8, 9, 11)
+    ]
     caller.call("BATCH", mode="atomic", ops=ship, idempotency_key="ship")
     expected = {
         "digest": digest(server.database.state),
