@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from rstmdb_core import ApplyEvent, Batch, CreateInstance, DeleteInstance, Refusal, Refused
+from rstmdb_core import Batch, Refusal, Refused
 from rstmdb_protocol import (
     ApplyEventParams,
     BatchParams,
@@ -21,6 +21,7 @@ from rstmdb_protocol import (
 )
 from rstmdb_server.answers import bad_request, unauthorized
 from rstmdb_server.dispatch_types import Handler
+from rstmdb_server.handlers.commands import apply_command, create_command, delete_command
 from rstmdb_server.handlers.scope import instance_refusal, machine_refusal, principal_of
 from rstmdb_server.services import Services
 from rstmdb_server.session import Session
@@ -79,32 +80,12 @@ class BatchOperations:
         state = self._database.state
         if op == "CREATE_INSTANCE":
             c = decode_params(CreateInstanceParams, params)
-            return CreateInstance(
-                instance_id=c.instance_id,
-                machine=c.machine,
-                version=c.version,
-                initial_ctx=bytes(c.initial_ctx),
-                idempotency_key=c.idempotency_key,
-                idempotency_ttl_secs=c.idempotency_ttl_secs,
-            ), machine_refusal(session, c.machine)
+            return create_command(c), machine_refusal(session, c.machine)
         if op == "APPLY_EVENT":
             a = decode_params(ApplyEventParams, params)
-            return ApplyEvent(
-                instance_id=a.instance_id,
-                event=a.event,
-                payload=bytes(a.payload),
-                expected_state=a.expected_state,
-                expected_wal_offset=a.expected_wal_offset,
-                event_id=a.event_id,
-                idempotency_key=a.idempotency_key,
-                idempotency_ttl_secs=a.idempotency_ttl_secs,
-            ), instance_refusal(session, state, a.instance_id)
+            return apply_command(a), instance_refusal(session, state, a.instance_id)
         d = decode_params(DeleteInstanceParams, params)
-        return DeleteInstance(
-            instance_id=d.instance_id,
-            idempotency_key=d.idempotency_key,
-            idempotency_ttl_secs=d.idempotency_ttl_secs,
-        ), instance_refusal(session, state, d.instance_id)
+        return delete_command(d), instance_refusal(session, state, d.instance_id)
 
 
 def bind(services: Services) -> dict[str, Handler]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from rstmdb_core import ApplyEvent, Refusal, explain
+from rstmdb_core import Refusal, explain
 from rstmdb_protocol import ApplyEventParams, ExplainEventParams, decode_params
 from rstmdb_server.dispatch_types import Handler
+from rstmdb_server.handlers.commands import apply_command
 from rstmdb_server.handlers.scope import instance_refusal
 from rstmdb_server.services import Services
 from rstmdb_server.session import Session
@@ -29,18 +30,7 @@ class EventOperations:
             refusal = instance_refusal(session, self._database.state, p.instance_id)
             if refusal is not None:
                 return refusal
-        answer = self._execute(
-            ApplyEvent(
-                instance_id=p.instance_id,
-                event=p.event,
-                payload=bytes(p.payload),
-                expected_state=p.expected_state,
-                expected_wal_offset=p.expected_wal_offset,
-                event_id=p.event_id,
-                idempotency_key=p.idempotency_key,
-                idempotency_ttl_secs=p.idempotency_ttl_secs,
-            )
-        )
+        answer = self._execute(apply_command(p))
         if self._audit is not None and type(answer) is bytes:
             self._audit(session, "APPLY_EVENT", p.instance_id, event=p.event)
         return answer

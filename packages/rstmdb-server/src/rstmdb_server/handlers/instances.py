@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rstmdb_core import CreateInstance, DeleteInstance, Refusal, get_instance, list_instances
+from rstmdb_core import Refusal, get_instance, list_instances
 from rstmdb_protocol import (
     CreateInstanceParams,
     DeleteInstanceParams,
@@ -15,6 +15,7 @@ from rstmdb_protocol import (
 )
 from rstmdb_server.answers import Deferred
 from rstmdb_server.dispatch_types import Handler
+from rstmdb_server.handlers.commands import create_command, delete_command
 from rstmdb_server.handlers.scope import instance_refusal, machine_refusal, visible_machines
 from rstmdb_server.instance_snapshots import write_instance_snapshot
 from rstmdb_server.services import Services
@@ -39,16 +40,7 @@ class InstanceOperations:
         refusal = machine_refusal(session, p.machine)
         if refusal is not None:
             return refusal
-        answer = self._execute(
-            CreateInstance(
-                instance_id=p.instance_id,
-                machine=p.machine,
-                version=p.version,
-                initial_ctx=bytes(p.initial_ctx),
-                idempotency_key=p.idempotency_key,
-                idempotency_ttl_secs=p.idempotency_ttl_secs,
-            )
-        )
+        answer = self._execute(create_command(p))
         if self._audit is not None and type(answer) is bytes:
             created = msgspec.json.decode(answer)["instance_id"]
             self._audit(session, "CREATE_INSTANCE", created, machine=p.machine)
@@ -79,13 +71,7 @@ class InstanceOperations:
         refusal = instance_refusal(session, self._database.state, p.instance_id)
         if refusal is not None:
             return refusal
-        answer = self._execute(
-            DeleteInstance(
-                instance_id=p.instance_id,
-                idempotency_key=p.idempotency_key,
-                idempotency_ttl_secs=p.idempotency_ttl_secs,
-            )
-        )
+        answer = self._execute(delete_command(p))
         if self._audit is not None and type(answer) is bytes:
             self._audit(session, "DELETE_INSTANCE", p.instance_id)
         return answer
