@@ -200,3 +200,32 @@ def test_a_relaxed_policy_jumps_after_an_unclean_end() -> None:
     )
     assert again.state.next_sequence == again.log.next_sequence == 2 + again.recovered.log.jumped
     assert again.recovered.log.jumped > 0
+
+
+def test_a_record_that_cannot_be_applied_ends_the_process_and_is_never_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = Disk()
+    server = InProcessServer(SimulatedFileSystem(disk), "/data", log_config=SMALL)
+    session, wire = server.connect()
+    server.reactor.receive(
+        session, frame(request("PUT_MACHINE", {"machine": "order", "version": 1, "definition": ORDER}))
+    )
+    create = request("CREATE_INSTANCE", {"machine": "order", "version": 1, "instance_id": "i"})
+    server.reactor.receive(session, frame(create))
+    server.host.settle()
+    wire.take()
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("planted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rstmdb_server.database.apply", fails)
+        server.reactor.receive(session, frame(request("APPLY_EVENT", {"instance_id": "i", "event": "PAY"})))
+        server.host.settle()
+    (answer,) = map(json.loads, wire.take())
+    assert answer["error"]["details"] == {"reason": "SYNC_FAILED", "outcome": "unknown"}
+    assert server.host.failure is not None
+    assert wire.closed
+    after = opened(SimulatedFileSystem(disk.after_kill()))
+    assert after.appended_sequence == 2

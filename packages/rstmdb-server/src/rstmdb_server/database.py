@@ -150,7 +150,12 @@ class Database:
                 return disk_full(str(error))
             except LogPoisoned as error:
                 return sync_failed(str(error))
-            apply(self.state, record)
+            try:
+                apply(self.state, record)
+            except Exception as error:
+                # The log's buffer has it and memory does not: whatever is said from here on may be wrong.
+                self.poison(f"a record could not be applied: {error!r}")
+                raise
             self.appended_sequence = record.first_sequence + count - 1
             self.unpublished.append(record)
         return outcome.answer

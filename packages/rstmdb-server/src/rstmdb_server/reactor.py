@@ -280,6 +280,10 @@ class Reactor:
                     message=f"{request.op} failed inside the server; its log has the reason",
                     details=None,
                 )
+                if self._database.poison_reason is not None:
+                    self._answer(session, request.id, framing, operation.index, now, outcome)
+                    self._fail()
+                    return
             if session.decoder.payload_bytes_max != FRAME_PAYLOAD_BYTES_MAX and session.principal is not None:
                 session.decoder.payload_bytes_max = FRAME_PAYLOAD_BYTES_MAX
         index = operation.index if operation is not None else UNKNOWN_OPERATION
@@ -497,9 +501,14 @@ class Reactor:
     # -- failure, time, end -----------------------------------------------------------------------------
 
     def _sync_failed(self, error: BaseException) -> None:
-        """Answer everything in flight with "outcome unknown", then end the process."""
-        reason = f"the log could not be written or synced: {error}"
-        self._database.poison(reason)
+        self._database.poison(f"the log could not be written or synced: {error}")
+        self._fail()
+
+    def _fail(self) -> None:
+        """Answer everything in flight with "outcome unknown", commit nothing more, then end the process."""
+        reason = self._database.poison_reason
+        assert reason is not None, "only a poisoned database ends the process"
+        self.commits.poisoned = True
         refusal = sync_failed(reason)
         for session in list(self.sessions):
             frames = [self._error_frame(held.request_id, held.framing, refusal) for held in session.out]
