@@ -9,19 +9,22 @@
     ENDED    unsubscribed, session gone, or the history under the cursor was compacted
 
 A slow consumer therefore costs an integer, blocks nobody and loses nothing. The hand-over between LAGGING
-and LIVE happens where records are published, in one step: an event goes out exactly when its sequence is at
-or above the cursor, and the cursor moves past it. So there is no gap and no repeat.
+and LIVE happens in one step: an event goes out exactly when its sequence is at or above the cursor, and the
+cursor moves past it. So there is no gap and no repeat. What is published while a page is read is kept for that
+long; otherwise a subscription would never reach the tail of a log that is always written to.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from rstmdb_core import EventApplied, Record, decode_record
+from rstmdb_core import Record, decode_record
 from rstmdb_protocol import Framing, event_prefix, frame_for
-from rstmdb_server.wire_effects import EventEncoder, encode_end, kind_of, subject_of
+from rstmdb_server.watch_filter import Filter
+from rstmdb_server.wire_effects import EventEncoder, encode_end
 from rstmdb_storage import Log, LogReader, LogRecord, SequenceTrimmed
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ CATCH_UP_RECORDS = 250
 SESSION_EVENTS_BYTES_MAX = 1024 * 1024
 """Events queued for one session within a turn; beyond it the subscription falls back to reading the log."""
 
-APPLY_ONLY = frozenset({"apply"})
+RECENT_RECORDS_MAX = 1024
+"""Records kept while a page is read, for those whose page ends where it was asked for."""
 
 
 class Phase(enum.Enum):
@@ -45,66 +49,6 @@ class Phase(enum.Enum):
     LIVE = "live"
     LAGGING = "lagging"
     ENDED = "ended"
-
-
-class Filter:
-    """Which effects a subscription wants: OR inside a list, AND across lists; an empty list wants all."""
-
-    __slots__ = ("_open", "events", "from_states", "instance_id", "kinds", "machines", "to_states", "visible")
-
-    def __init__(
-        self,
-        *,
-        instance_id: str | None = None,
-        machines: Iterable[str] = (),
-        from_states: Iterable[str] = (),
-        to_states: Iterable[str] = (),
-        events: Iterable[str] = (),
-        kinds: frozenset[str] = APPLY_ONLY,
-        visible: Callable[[str], bool] | None = None,
-    ) -> None:
-        self.instance_id = instance_id
-        self.machines = frozenset(machines)
-        self.from_states = frozenset(from_states)
-        self.to_states = frozenset(to_states)
-        self.events = frozenset(events)
-        self.kinds = kinds
-        self.visible = visible
-        # Wants every applied event: the common case, decided once.
-        self._open = "apply" in kinds and not (
-            instance_id or self.machines or self.from_states or self.to_states or self.events or visible
-        )
-
-    def seen_by(self, visible: Callable[[str], bool] | None) -> Filter:
-        """Return the same filter for a principal that sees these machines; None for all of them."""
-        return Filter(
-            instance_id=self.instance_id,
-            machines=self.machines,
-            from_states=self.from_states,
-            to_states=self.to_states,
-            events=self.events,
-            kinds=self.kinds,
-            visible=visible,
-        )
-
-    def wants(self, effect: Any) -> bool:
-        """Return whether the effect passes."""
-        if type(effect) is EventApplied and self._open:
-            return True
-        if kind_of(effect) not in self.kinds:
-            return False
-        subject = subject_of(effect)
-        if self.instance_id is not None and subject.instance_id != self.instance_id:
-            return False
-        if self.machines and subject.machine not in self.machines:
-            return False
-        if self.from_states and subject.from_state not in self.from_states:
-            return False
-        if self.to_states and subject.to_state not in self.to_states:
-            return False
-        if self.events and subject.event not in self.events:
-            return False
-        return self.visible is None or (subject.machine is not None and self.visible(subject.machine))
 
 
 class Subscription:
@@ -172,6 +116,8 @@ class WatchHub:
         self._by_id: dict[str, Subscription] = {}
         self._live_all: dict[str, Subscription] = {}
         self._live_by_instance: dict[str, dict[str, Subscription]] = {}
+        self._reads = 0  # pages that are being read
+        self._recent: deque[Record] = deque(maxlen=RECENT_RECORDS_MAX)  # published while one is
         self.published = log.durable_sequence  # everything up to here was offered to live subscriptions
 
     def __len__(self) -> int:
@@ -186,8 +132,11 @@ class WatchHub:
         return sum(1 for subscription in self._by_id.values() if subscription.type == kind)
 
     def lag_max(self) -> int:
-        """Return how many sequences the slowest subscription is behind."""
-        cursors = [s.cursor for s in self._by_id.values() if s.phase is not Phase.ARMING]
+        """Return how many sequences the slowest subscription is behind.
+
+        A live one is not, although its cursor only moves with what concerns it.
+        """
+        cursors = [s.cursor for s in self._by_id.values() if s.phase is Phase.LAGGING]
         return max(0, self.published + 1 - min(cursors)) if cursors else 0
 
     def lagging(self) -> int:
@@ -229,7 +178,7 @@ class WatchHub:
             self._touch(session)
         self.remove(subscription)
 
-    def publish(self, records: Iterable[Record], durable: int) -> None:
+    def publish(self, records: Sequence[Record], durable: int) -> None:
         """Offer newly durable records to the live subscriptions, in log order."""
         live_all, by_instance = self._live_all, self._live_by_instance
         if live_all or by_instance:
@@ -245,6 +194,8 @@ class WatchHub:
                         for subscription in targets:
                             self._offer(subscription, encoder, sequence)
                     sequence += 1
+        if self._reads:
+            self._recent.extend(records)
         self.published = durable
 
     def resume(self, session: Session) -> None:
@@ -310,6 +261,7 @@ class WatchHub:
             subscription.reader = self._log.reader()
         reader, cursor, published = subscription.reader, subscription.cursor, self.published
         subscription.reading = True
+        self._reads += 1
         self._host.run_blocking(
             lambda: reader.read(cursor, bytes_max=CATCH_UP_BYTES, records_max=CATCH_UP_RECORDS),
             lambda result, error: self._page_read(subscription, published, result, error),
@@ -323,6 +275,20 @@ class WatchHub:
         error: BaseException | None,
     ) -> None:
         subscription.reading = False
+        self._reads -= 1
+        try:
+            self._take_page(subscription, published, page, error)
+        finally:
+            if not self._reads:
+                self._recent.clear()
+
+    def _take_page(
+        self,
+        subscription: Subscription,
+        published: int,
+        page: list[LogRecord] | None,
+        error: BaseException | None,
+    ) -> None:
         if subscription.phase is not Phase.LAGGING:
             if subscription.reader is not None:
                 subscription.reader.close()
@@ -332,25 +298,34 @@ class WatchHub:
             self.end(subscription, reason="OFFSET_COMPACTED", oldest_offset=self._log.oldest_sequence)
             return
         if error is not None:
+            # Told rather than left hanging: whoever resumes elsewhere, or later, loses nothing.
+            self.end(subscription, reason="LOG_UNREADABLE", message=str(error))
             raise error
         assert page is not None
-        sent = 0
         for entry in page:
-            record = decode_record(entry.body, entry.first_sequence)
-            sequence = entry.first_sequence
-            for effect in record.effects:
-                if sequence >= subscription.cursor and subscription.filter.wants(effect):
-                    self._send(subscription, EventEncoder(effect, sequence))
-                    sent += 1
-                sequence += 1
-            subscription.cursor = max(subscription.cursor, sequence)
-        if sent:
-            self._on_forwarded(subscription.type, sent)
+            self._pass_on(subscription, decode_record(entry.body, entry.first_sequence))
         if not page:
             # The log had nothing between the cursor and what was published when the page was asked for (a
             # jump of the sequence is no effect). What was published since is still to be read.
             subscription.cursor = max(subscription.cursor, published + 1)
+        if self._recent and self._recent[0].first_sequence <= subscription.cursor:
+            for record in self._recent:
+                if subscription.session.events_bytes > SESSION_EVENTS_BYTES_MAX:
+                    break  # the rest is read when the wire has drained
+                self._pass_on(subscription, record)
         if subscription.cursor > self.published:
             self._go_live(subscription)
         else:
             self._read_on(subscription)
+
+    def _pass_on(self, subscription: Subscription, record: Record) -> None:
+        """Send what the cursor has not passed of a record, and move the cursor behind it."""
+        sequence, sent = record.first_sequence, 0
+        for effect in record.effects:
+            if sequence >= subscription.cursor and subscription.filter.wants(effect):
+                self._send(subscription, EventEncoder(effect, sequence))
+                sent += 1
+            sequence += 1
+        subscription.cursor = max(subscription.cursor, sequence)
+        if sent:
+            self._on_forwarded(subscription.type, sent)

@@ -13,7 +13,8 @@ from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers.scope import instance_refusal, principal_of
 from rstmdb_server.services import Services
 from rstmdb_server.session import Session
-from rstmdb_server.watch import APPLY_ONLY, Filter, Subscription
+from rstmdb_server.watch import Subscription
+from rstmdb_server.watch_filter import APPLY_ONLY, Filter
 
 _encode = msgspec.json.encode
 
