@@ -10,8 +10,8 @@
 
 A slow consumer therefore costs an integer, blocks nobody and loses nothing. The hand-over between LAGGING
 and LIVE happens in one step: an event goes out exactly when its sequence is at or above the cursor, and the
-cursor moves past it. So there is no gap and no repeat. What is published while a page is read is kept that long;
-otherwise a subscription would never reach the tail of a log that is always written to.
+cursor moves past it. So there is no gap and no repeat. What is published while a page is read is kept for as
+long; otherwise a subscription would never reach the tail of a log that is always written to.
 """
 
 from __future__ import annotations
