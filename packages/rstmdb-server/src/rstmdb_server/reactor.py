@@ -172,8 +172,8 @@ class Reactor:
             self._serve(session, now)
         if session.decoder.error is not None:
             self._framing_lost(session)
-        if self._log.pending_records:
-            self._end_long_turn()
+        if self._log.pending_bytes:
+            self._end_long_turn(now)
 
     def end_of_stream(self, session: Session) -> None:
         """The peer has sent everything it will send: answer it, then close."""
@@ -416,12 +416,12 @@ class Reactor:
             for session in backlog:
                 if not session.closed:
                     self._serve(session, now)
-                    if self._log.pending_records:
-                        self._end_long_turn()
+                    if self._log.pending_bytes:
+                        self._end_long_turn(self._host.monotonic())
 
-    def _end_long_turn(self) -> None:
+    def _end_long_turn(self, now: float) -> None:
         if self.commits.policy.turn_over(
-            began=self._turn_started, now=self._host.monotonic(), pending_bytes=self._log.pending_bytes
+            began=self._turn_started, now=now, pending_bytes=self._log.pending_bytes
         ):
             self._end_turn()
 
