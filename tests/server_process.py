@@ -140,7 +140,8 @@ class ServerProcess:
 @contextlib.contextmanager
 def running_server(environ: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
     """A server on an empty directory that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="rstmdb-test-") as folder, ServerProcess(
-        Path(folder) / "data", environ=environ
-    ) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="rstmdb-test-") as folder,
+        ServerProcess(Path(folder) / "data", environ=environ) as server,
+    ):
         yield server
