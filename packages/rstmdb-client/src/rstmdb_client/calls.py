@@ -19,6 +19,7 @@ from rstmdb_client.errors import InvalidDocument, ProtocolViolation
 from rstmdb_client.keys import AUTO, AUTOMATIC_KEY_TTL_SECS, Auto, new_key
 from rstmdb_client.results import Applied, Instance, Json
 from rstmdb_client.retry import Effect
+from rstmdb_protocol import BATCHABLE, FEATURES
 
 __all__ = ["BATCHABLE", "DURABLE_KEYS", "Call", "Need"]
 
@@ -26,19 +27,6 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 DURABLE_KEYS = "idempotency.durable"
-FEATURES = (
-    "idempotency",
-    "batch",
-    "wal_read",
-    "idempotency.durable",
-    "batch.atomic",
-    "watch.resume",
-    "list.cursor",
-    "explain",
-    "history",
-    "stats",
-)
-BATCHABLE = frozenset({"CREATE_INSTANCE", "APPLY_EVENT", "DELETE_INSTANCE"})
 INTEGER_MAX = 2**53
 
 _json = msgspec.json.Encoder().encode

@@ -18,20 +18,6 @@ if TYPE_CHECKING:
 SERVER_NAME = "rstmdb"
 PROTOCOL_VERSION = 1
 
-FEATURES = (
-    "idempotency",
-    "batch",
-    "wal_read",
-    "idempotency.durable",
-    "batch.atomic",
-    "watch.resume",
-    "list.cursor",
-    "explain",
-    "history",
-    "stats",
-)
-"""Features in the order in which INFO and HELLO name them; the first three are the original's."""
-
 
 class Services:
     """The parts of a server that handlers use; see the module docstring."""

@@ -7,6 +7,7 @@ import msgspec
 from rstmdb_core import Refusal
 from rstmdb_protocol import (
     BATCH_OPERATIONS_MAX,
+    FEATURES,
     FRAME_PAYLOAD_BYTES_MAX,
     AuthParams,
     EmptyParams,
@@ -17,7 +18,7 @@ from rstmdb_protocol import (
 from rstmdb_server.answers import Deferred
 from rstmdb_server.auth import AuthRefusal
 from rstmdb_server.dispatch_types import Handler
-from rstmdb_server.services import FEATURES, PROTOCOL_VERSION, SERVER_NAME, Services
+from rstmdb_server.services import PROTOCOL_VERSION, SERVER_NAME, Services
 from rstmdb_server.session import Phase, Session
 
 _encode = msgspec.json.encode
