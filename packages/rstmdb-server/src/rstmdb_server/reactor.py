@@ -23,23 +23,21 @@ import msgspec
 from rstmdb_core import Refusal
 from rstmdb_protocol import (
     FRAME_PAYLOAD_BYTES_MAX,
-    RETRYABLE,
     ErrorCode,
     Framing,
     MalformedRequest,
     ParamsError,
     decode_request,
-    encode_error,
-    encode_ok,
-    frame_for,
 )
 from rstmdb_server.access import Access
+from rstmdb_server.answer_frames import AnswerFrames
 from rstmdb_server.answers import NEVER, Deferred, Held, bad_request, sync_failed
 from rstmdb_server.auth import UNRESTRICTED, Authenticator
 from rstmdb_server.commit_loop import CommitLoop
 from rstmdb_server.dispatch import Dispatcher, Operation
 from rstmdb_server.logs import SlowOperations
 from rstmdb_server.metrics import OPERATION_INDEX, OPERATION_NAMES, UNKNOWN_OPERATION
+from rstmdb_server.segment_preparation import SegmentPreparation
 from rstmdb_server.services import Services
 from rstmdb_server.session import Phase, Session
 from rstmdb_server.settings import Settings
@@ -60,9 +58,6 @@ LARGE_ANSWER_BYTES = 16 * 1024
 
 DEFERRED_RESERVE_BYTES = 1024 * 1024
 """What an answer that is not known yet counts as: a page of the log may take megabytes."""
-
-ERROR_MESSAGE_CHARACTERS_MAX = 2048
-"""A refusal quotes what the client sent; a name of megabytes is not worth sending back."""
 
 ECHOED_ID_CHARACTERS_MAX = 64 * 1024
 """A malformed request with a longer id is not answered: no client sends one, and it may not fit a frame."""
@@ -88,10 +83,6 @@ def _held_bytes(out: Iterable[Held]) -> int:
     return held
 
 
-PREPARATION_PAUSE_SECONDS = 1.0
-"""After a segment could not be prepared; a disk that fails is not asked again at once."""
-
-
 class Reactor:
     """Owns every session and drives the database; see the module docstring.
 
@@ -107,12 +98,14 @@ class Reactor:
         self._database = services.database
         self._log = services.database.log
         self._counters = services.counters
+        frames = AnswerFrames(services.counters)
+        self._ok_frame, self._error_frame = frames.ok, frames.error
         self._dispatcher = Dispatcher(services)
         self._dirty: list[Session] = []
         self._backlog: dict[Session, None] = {}
         self._turn_scheduled = False
         self._turn_started = 0.0
-        self._preparing = False
+        self._preparation = SegmentPreparation(self._log, host, log=services.log)
         self._durable_callbacks: list[tuple[int, Callable[[], None]]] = []
         self._draining: Callable[[], None] | None = None
         self._refused_sessions = 0
@@ -331,34 +324,6 @@ class Reactor:
             session.dirty = True
             self._dirty.append(session)
 
-    def _ok_frame(self, request_id: str, framing: Framing, result: bytes) -> bytes:
-        payload = encode_ok(request_id, result)
-        if len(payload) > FRAME_PAYLOAD_BYTES_MAX:
-            refusal = bad_request(f"the answer would take {len(payload)} bytes, over the limit of one frame")
-            return self._error_frame(request_id, framing, refusal)
-        return frame_for(payload, framing)
-
-    def _error_frame(self, request_id: str, framing: Framing, refusal: Refusal) -> bytes:
-        self._counters.error(refusal.code)
-        message = refusal.message
-        if len(message) > ERROR_MESSAGE_CHARACTERS_MAX:
-            message = message[:ERROR_MESSAGE_CHARACTERS_MAX] + "..."
-        payload = encode_error(
-            request_id,
-            refusal.code,
-            message,
-            retryable=self._retryable(refusal),
-            details=refusal.details,
-        )
-        return frame_for(payload, framing)
-
-    @staticmethod
-    def _retryable(refusal: Refusal) -> bool:
-        details = refusal.details
-        if details is not None and details.get("outcome") == "unknown":
-            return False  # nobody knows whether it happened: never to be repeated blindly
-        return refusal.code in RETRYABLE
-
     def _defer(
         self,
         session: Session,
@@ -526,7 +491,7 @@ class Reactor:
         now = self._host.monotonic()
         wall_ms = self._host.wall_ms()
         self.commits.sync_if_due()
-        self._prepare_segment()
+        self._preparation.tick()
         network = self._services.settings.network
         for session in list(self.sessions):
             if session.phase is Phase.READY:
@@ -587,30 +552,6 @@ class Reactor:
             self._counters.framing_errors += 1
             self._services.log.debug("framing error", peer=session.peer, error=str(session.decoder.error))
             self._finish(session)
-
-    def _prepare_segment(self) -> None:
-        """Have the log's next segment made ready off the loop, so that a rotation costs no pause."""
-        if self._preparing:
-            return
-        job = self._log.segment_to_prepare()
-        if job is None:
-            return
-        self._preparing = True
-
-        def done(_result: object, _error: BaseException | None) -> None:
-            try:
-                self._log.finish_preparation(job)
-            except OSError as error:
-                # Nothing was promised of this file: the rotation makes its own, or fails as a commit does.
-                self._services.log.error("the next segment could not be prepared", error=str(error))
-                self._host.call_later(PREPARATION_PAUSE_SECONDS, self._prepare_again)
-            else:
-                self._preparing = False
-
-        self._host.run_blocking(job.run, done)
-
-    def _prepare_again(self) -> None:
-        self._preparing = False
 
     def drain(self, drained: Callable[[], None]) -> None:
         """Finish what is in flight, close every session, then call ``drained``."""
