@@ -11,7 +11,7 @@ import pytest
 from rstmdb_server import exit_codes
 from rstmdb_server.database import Database
 from rstmdb_server.settings import Settings, StorageSettings
-from rstmdb_server.starting import StartError, bind_or_refuse, open_or_refuse
+from rstmdb_server.starting import Seldom, StartError, bind_or_refuse, open_or_refuse
 from rstmdb_storage import FileSystem, OsFileSystem
 from tests.in_process import VirtualHost
 from tests.simulation.filesystem import Disk, SimulatedFileSystem
@@ -172,3 +172,14 @@ def test_the_settings_reach_log_and_engine(tmp_path: Path) -> None:
     assert next((tmp_path / "wal").glob("*1.wal")).stat().st_size == 2 * 1024 * 1024
     assert database.state.settings.allow_instance_recreate is False
     database.close()
+
+
+@pytest.mark.parametrize(("at_once", "told"), [(True, [0.0, 1.0, 2.5]), (False, [1.0, 2.5])])
+def test_what_happens_often_is_told_seldom(at_once: bool, told: list[float]) -> None:
+    clock = [0.0]
+    seldom = Seldom(lambda: clock[0], at_once=at_once)
+    due = []
+    for clock[0] in (0.0, 0.2, 0.9, 1.0, 1.1, 1.9, 2.5, 3.4):
+        if seldom.due():
+            due.append(clock[0])
+    assert due == told

@@ -15,7 +15,7 @@ in the same call; nothing here evaluates a guard during recovery.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -49,9 +49,6 @@ from rstmdb_storage import (
 
 RECOVERY_READ_BYTES = 4 * 1024 * 1024
 """How much log is decoded at a time while recovering: large enough to amortise, small beside the state."""
-
-PROGRESS_SECONDS = 1.0
-"""How often a long recovery says where it is, and can be stopped."""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -189,8 +186,7 @@ def open_database(
         path: The data directory; made if it does not exist.
         log_config: Segment size, fsync policy and reserves.
         engine_settings: Limits and the idempotency window.
-        on_progress: Told, in words and about once a second, how a long recovery is getting on; what it
-            raises ends the recovery.
+        on_progress: Told, in words and often, how the recovery is getting on; what it raises ends it.
 
     Raises:
         CorruptionError: Data that was once synced is damaged; names file, position and reason.
@@ -199,7 +195,6 @@ def open_database(
         OSError: The file system refused.
     """
     started = host.monotonic()
-    tell = _seldom(host, on_progress)
     directory = DataDirectory.open(file_system, path)
     try:
         snapshots = SnapshotStore(file_system, directory.snapshots, now_ms=host.wall_ms)
@@ -210,14 +205,14 @@ def open_database(
             log_config,
             snapshot_sequence=infos[-1].sequence if infos else 0,
             time_ms=host.wall_ms(),
-            on_progress=lambda at: tell(f"checked {_mebibytes(at)} of {at.path.rpartition('/')[2]}"),
+            on_progress=lambda at: on_progress(f"checked {_mebibytes(at)} of {at.path.rpartition('/')[2]}"),
         )
         snapshot = snapshots.newest(log_begins_at=log.oldest_sequence)
         if snapshot is None:
             state, reached, info = State(engine_settings), 0, None
         else:
-            tell(f"loading snapshot {snapshot.info.name}")
-            state, reached, info = load(snapshot.chunks(), engine_settings), snapshot.sequence, snapshot.info
+            reached, info = snapshot.sequence, snapshot.info
+            state = load(_told(snapshot.chunks(), info.name, on_progress), engine_settings)
             snapshot.close()
         if log.oldest_sequence > reached + 1:
             raise CorruptionError(
@@ -225,7 +220,7 @@ def open_database(
                 0,
                 f"the log begins at {log.oldest_sequence}, but no snapshot reaches beyond {reached}",
             )
-        records, effects = _replay(state, log, reached, tell)
+        records, effects = _replay(state, log, reached, on_progress)
     except BaseException:
         directory.close()
         raise
@@ -248,25 +243,21 @@ def open_database(
     )
 
 
-def _seldom(host: Host, on_progress: Callable[[str], None]) -> Callable[[str], None]:
-    """Return what passes on at most one text a second: a short recovery says nothing, a long one goes on."""
-    told = host.monotonic()
-
-    def tell(text: str) -> None:
-        nonlocal told
-        now = host.monotonic()
-        if now - told >= PROGRESS_SECONDS:
-            told = now
-            on_progress(text)
-
-    return tell
+def _told(chunks: Iterator[bytes], name: str, on_progress: Callable[[str], None]) -> Iterator[bytes]:
+    loaded = 0
+    for chunk in chunks:
+        loaded += len(chunk)
+        on_progress(f"loaded {loaded >> 20} MiB of {name}")
+        yield chunk
 
 
 def _mebibytes(at: Progress) -> str:
     return f"{at.bytes_done >> 20} of {at.bytes_total >> 20} MiB"
 
 
-def _replay(state: State, log: EmbeddedLog, reached: int, tell: Callable[[str], None]) -> tuple[int, int]:
+def _replay(
+    state: State, log: EmbeddedLog, reached: int, on_progress: Callable[[str], None]
+) -> tuple[int, int]:
     """Apply the log after the snapshot; returns how many records and effects that were."""
     records = effects = 0
     reader = log.reader()
@@ -279,7 +270,7 @@ def _replay(state: State, log: EmbeddedLog, reached: int, tell: Callable[[str], 
             effects += entry.count
         records += len(batch)
         position = batch[-1].first_sequence + batch[-1].count
-        tell(f"replayed {records} records, at {position - 1} of {log.durable_sequence}")
+        on_progress(f"replayed {records} records, at {position - 1} of {log.durable_sequence}")
     reader.close()
     state.skip_to(log.next_sequence)
     return records, effects

@@ -36,7 +36,7 @@ from rstmdb_server.operator_view import ServerView
 from rstmdb_server.reactor import Reactor
 from rstmdb_server.services import Services
 from rstmdb_server.settings import ConfigError, Settings
-from rstmdb_server.starting import StartError, bind_or_refuse, open_or_refuse
+from rstmdb_server.starting import Seldom, StartError, bind_or_refuse, open_or_refuse
 from rstmdb_server.tls import server_context
 from rstmdb_server.watch import WatchHub
 from rstmdb_storage import CommitPolicy, OsFileSystem, StorageError
@@ -183,13 +183,17 @@ class ServerProcess:
         tasks.start_soon(OperatorHttp(self.view).serve, sock)
 
     async def _recover(self, host: LoopHost) -> Database:
+        notified, logged = Seldom(time.monotonic, at_once=True), Seldom(time.monotonic, at_once=False)
+
         def progress(text: str) -> None:
             if self._signals:
                 raise StartError("stopped by a signal while recovering", 128 + self._signals)
-            self._log.info("recovering", progress=text)
             self.view.progress = text
-            self._notify.extend_timeout(RECOVERY_STEP_SECONDS)
-            self._notify.status(f"recovering: {text}")
+            if notified.due():
+                self._notify.extend_timeout(RECOVERY_STEP_SECONDS)
+                self._notify.status(f"recovering: {text}")
+            if logged.due():
+                self._log.info("recovering", progress=text)
 
         settings = self._settings
         return await anyio.to_thread.run_sync(

@@ -23,7 +23,6 @@ import msgspec
 
 Role = Literal["read", "write", "admin"]
 ROLES: tuple[Role, ...] = ("read", "write", "admin")
-LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 ZeroOrMore = Annotated[int, msgspec.Meta(ge=0, le=2**53)]

@@ -29,6 +29,9 @@ from rstmdb_storage import (
     StorageError,
 )
 
+PROGRESS_SECONDS = 1.0
+"""How often a long recovery says where it is."""
+
 
 class StartError(Exception):
     """The server cannot start; the text is one line, fit for a person.
@@ -40,6 +43,27 @@ class StartError(Exception):
     def __init__(self, message: str, code: int = exit_codes.START_FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Seldom:
+    """Says when it is time to tell of what happens often: once in ``PROGRESS_SECONDS``.
+
+    Args:
+        clock: Seconds that never go back.
+        at_once: Whether the first time counts; else what is over soon is never told.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, at_once: bool) -> None:
+        self._clock = clock
+        self._due_at = clock() + (0.0 if at_once else PROGRESS_SECONDS)
+
+    def due(self) -> bool:
+        """Return whether it is time now."""
+        now = self._clock()
+        if now < self._due_at:
+            return False
+        self._due_at = now + PROGRESS_SECONDS
+        return True
 
 
 def bind_or_refuse(address: str, key: str) -> socket.socket:
@@ -71,7 +95,7 @@ def open_or_refuse(
         host: Time and ids.
         fs: Where the directory is.
         settings: The effective configuration.
-        on_progress: Told, in words, how a long recovery is getting on; what it raises ends the recovery.
+        on_progress: Told, in words, how the recovery is getting on; what it raises ends it.
 
     Raises:
         StartError: Naming the directory or the file, and the reason.
