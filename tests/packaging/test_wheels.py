@@ -1,4 +1,4 @@
-"""Each package's wheel, installed alone in an empty environment, imports; its metadata is what it should be."""
+"""The wheel of each package, alone in an empty environment, imports; its metadata is what it should be."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def test_wheel_installs_alone_and_imports(wheels: Path, package: str, tmp_path: 
     installed = subprocess.run(
         [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
     ).stdout
-    ours = {line.split("==")[0].replace("_", "-") for line in installed.splitlines() if line.startswith("rstmdb")}
+    ours = {
+        line.split("==")[0].replace("_", "-") for line in installed.splitlines() if line.startswith("rstmdb")
+    }
     assert ours == ALLOWED[package]
     for command in project.get("scripts", {}):
         done = subprocess.run(
