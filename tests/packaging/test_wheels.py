@@ -1,4 +1,4 @@
-"""The wheel of each package, alone in an empty environment, imports; its metadata is what it should be."""
+"""Each wheel, installed alone in an empty environment, imports; its metadata is what it should be."""
 
 from __future__ import annotations
 
