@@ -167,7 +167,7 @@ class InProcessServer:
             self.host,
             self.settings,
             log=logger,
-            on_snapshot=self._on_snapshot,
+            on_snapshot=lambda _running: None,
             sync_soon=lambda: self.reactor.commits.sync_soon(),
         )
         self.services = Services(
@@ -184,9 +184,6 @@ class InProcessServer:
             version="test",
         )
         self.reactor = Reactor(self.services, policy=self.policy, host=self.host)
-
-    def _on_snapshot(self, running: bool) -> None:
-        self.policy.snapshot_running = running
 
     def connect(self, on_write: Callable[[bytes], None] = lambda _: None) -> tuple[Session, TestWire]:
         """Open a session."""

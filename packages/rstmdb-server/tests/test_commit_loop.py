@@ -51,7 +51,7 @@ class Bench:
         self.failures: list[BaseException] = []
         self.commits: list[int] = []
         policy = CommitPolicy()
-        policy.snapshot_running = not inline
+        policy.inline_allowed = inline
         self.loop = CommitLoop(
             self.log,
             policy,

@@ -99,7 +99,6 @@ def test_compact_snapshots_trims_and_counts() -> None:
     assert second["bytes_reclaimed"] > 0
     assert it.server.database.log.oldest_sequence > 1
     assert (it.job.written, it.job.failed, it.job.running) == (2, 0, False)
-    assert not it.server.policy.snapshot_running
 
 
 def test_nothing_new_makes_no_snapshot_unless_forced() -> None:
@@ -218,7 +217,7 @@ def test_a_failed_snapshot_holds_compaction_back(operation: str) -> None:
     assert error["code"] == "WAL_IO_ERROR"
     assert error["details"] == {"reason": "SNAPSHOT_FAILED", "outcome": "not_applied"}
     assert it.server.database.log.oldest_sequence == oldest
-    assert (it.job.failed, it.job.running, it.server.policy.snapshot_running) == (1, False, False)
+    assert (it.job.failed, it.job.running) == (1, False)
     assert it.temporary_files() == []
     broken.clear()
     it.work()  # the server serves on

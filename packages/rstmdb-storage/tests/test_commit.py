@@ -81,11 +81,11 @@ def test_a_very_slow_sync_alone_moves_commits_to_a_thread() -> None:
     assert not policy.inline(10.5)
 
 
-def test_commits_are_in_a_thread_while_a_snapshot_is_written() -> None:
+def test_a_host_may_keep_every_commit_in_a_thread() -> None:
     policy = CommitPolicy()
-    policy.snapshot_running = True
+    policy.inline_allowed = False
     assert not policy.inline(0.0)
-    policy.snapshot_running = False
+    policy.inline_allowed = True
     assert policy.inline(0.0)
 
 

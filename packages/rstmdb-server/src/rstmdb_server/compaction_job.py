@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 SYNC_POLL_SECONDS = 0.01
 
+SLICE_REST_SECONDS_MAX = 0.05
+
 
 class CompactionJob:
     """At most one snapshot at a time; see the module docstring.
@@ -50,8 +52,7 @@ class CompactionJob:
         host: Time and blocking jobs.
         settings: Thresholds and retention.
         log: Where failures are told.
-        on_snapshot: Called with True when a snapshot begins and False when it has ended, so that commits
-            leave the loop meanwhile.
+        on_snapshot: Called with True when a snapshot begins and False when it has ended.
         sync_soon: Has the log synced, whatever the fsync policy.
     """
 
@@ -186,10 +187,17 @@ class CompactionJob:
         if chunk is None:
             self._publish(writer)
             return
-        self._host.run_blocking(
-            lambda: writer.write(chunk),
-            lambda _, error: self._slice(chunks) if error is None else self._give_up(error),
-        )
+        began = self._host.monotonic()
+
+        def written(_: object, error: BaseException | None) -> None:
+            if error is not None:
+                self._give_up(error)
+                return
+            # As long a rest as the slice took: requests come first, a snapshot has time.
+            rest = min(self._host.monotonic() - began, SLICE_REST_SECONDS_MAX)
+            self._host.call_later(rest, lambda: self._slice(chunks))
+
+        self._host.run_blocking(lambda: writer.write(chunk), written)
 
     def _publish(self, writer: SnapshotWriter) -> None:
         if self._database.poison_reason is not None:

@@ -136,7 +136,7 @@ class ServerProcess:
             host,
             settings,
             log=self._log,
-            on_snapshot=_snapshot_hook(policy),
+            on_snapshot=_on_snapshot,
             sync_soon=lambda: self._reactor.commits.sync_soon(),
         )
         self._services = Services(
@@ -337,13 +337,9 @@ class ServerProcess:
             database.directory.close()
 
 
-def _snapshot_hook(policy: CommitPolicy) -> Callable[[bool], None]:
-    def on_snapshot(running: bool) -> None:
-        policy.snapshot_running = running
-        if not running:
-            tuning.freeze_more_memory()
-
-    return on_snapshot
+def _on_snapshot(running: bool) -> None:
+    if not running:
+        tuning.freeze_more_memory()
 
 
 def _forwarded(counters: Counters) -> Callable[[str, int], None]:

@@ -18,10 +18,10 @@ most `UNSYNCED_EFFECTS_MAX` effects ever wait for a sync. What is lost is always
 
 `CommitPolicy` says whether the next commit runs inline in the loop or in a thread::
 
-                 the average sync is slower than `slow_sync_seconds`, or a snapshot begins
+                 the average sync is slower than `slow_sync_seconds`
         INLINE ────────────────────────────────────────────────────────────────────────▶ THREAD
                ◀────────────────────────────────────────────────────────────────────────
-                 no snapshot, and the average has been quick for `calm_seconds`
+                 the average has been quick for `calm_seconds`
 
 The average is a moving one over about eight commits: one slow sync among quick ones is no reason to leave
 the loop, several in a row are (`docs/decisions/0004-when-commits-leave-the-loop.md`).
@@ -140,7 +140,7 @@ class CommitPolicy:
     takes. While the disk is slow, the loop is the more precious of the two.
 
     Attributes:
-        snapshot_running: Set by the host while a snapshot is being written.
+        inline_allowed: Set to False by a host that wants every commit in a thread.
     """
 
     __slots__ = (
@@ -150,7 +150,7 @@ class CommitPolicy:
         "_thread_until",
         "_turn_bytes_max",
         "_turn_seconds_max",
-        "snapshot_running",
+        "inline_allowed",
     )
 
     def __init__(
@@ -175,7 +175,7 @@ class CommitPolicy:
         self._turn_seconds_max = turn_seconds_max
         self._turn_bytes_max = turn_bytes_max
         self._thread_until = float("-inf")
-        self.snapshot_running = False
+        self.inline_allowed = True
 
     def inline(self, now: float) -> bool:
         """Say whether the next commit should run in the loop itself.
@@ -183,7 +183,7 @@ class CommitPolicy:
         Args:
             now: Monotonic seconds.
         """
-        return now >= self._thread_until and not self.snapshot_running
+        return self.inline_allowed and now >= self._thread_until
 
     def observed(self, seconds: float, now: float) -> None:
         """Take note of how long a commit took, wherever it ran.
