@@ -139,8 +139,10 @@ def _converse(
         if wire.reading:
             server.reactor.receive(session, stream[start : start + piece])
     server.host.settle()
-    server.host.advance(3.0)  # wrong tokens are answered late
-    server.tick()
+    # Wrong tokens are answered late, and compactions one after the other, each once its sequence is synced.
+    for _ in range(20):
+        server.host.advance(0.2)
+        server.tick()
     judge(bytes(wire.data))
     wire.data.clear()
     assert server.host.failure is None, server.host.failure
