@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 SYNC_POLL_SECONDS = 0.01
 
 SLICE_REST_SECONDS_MAX = 0.05
+"""The longest rest after a slice: one that met a slow disk must not hold the snapshot up as long again."""
 
 
 class CompactionJob:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rstmdb_server.world import Host
 
 TRIM_PAUSE_SECONDS = 0.02
+"""Until a read that met a trim under way is tried again: removing segments takes milliseconds."""
 
 CATCH_UP_BYTES = 32 * 1024
 CATCH_UP_RECORDS = 250
