@@ -89,9 +89,13 @@ def test_a_loaded_state_goes_on_like_the_live_one(busy):
         )
         engine.do(DeleteInstance("o2"))
         engine.now += 10**8
-        engine.do(ApplyEvent("o1", "NOTE"))
-    assert digest(busy.state) == digest(loaded)
-    assert loaded.idempotency.count == 0
+    # What has expired goes a few at a time: the same ones in both, at every step.
+    while loaded.idempotency.count:
+        before = loaded.idempotency.count
+        for engine in (busy, twin):
+            engine.do(ApplyEvent("o1", "NOTE"))
+        assert loaded.idempotency.count < before
+        assert digest(busy.state) == digest(loaded)
     assert busy.state.counts_by_state() == loaded.counts_by_state()
 
 

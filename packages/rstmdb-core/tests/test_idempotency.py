@@ -1,5 +1,8 @@
 """Keys: exactly once, durable, bounded in time and bytes, the same after a replay."""
 
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from rstmdb_core import ApplyEvent, CreateInstance, DeleteInstance, EngineSettings, digest
 from rstmdb_core.idempotency import (
     ENTRY_BYTES,
+    EXPIRED_A_RECORD_MAX,
     Applied,
     BoundedTable,
     KeyEntry,
@@ -179,6 +183,52 @@ def test_an_answer_shares_the_context_of_its_instance(engine):
         entry = state.idempotency.get(key_scope("A", "o", "k"))
         assert isinstance(entry.answer, Applied)
         assert entry.answer.ctx is state.instance("o").ctx
+
+
+def test_many_keys_that_expire_together_go_a_few_a_record(make_engine):
+    engine = make_engine()
+    engine.do(CreateInstance("o", "order", 1))
+    for number in range(1_000):
+        engine.do(ApplyEvent("o", "NOTE", idempotency_key=f"k{number}", idempotency_ttl_secs=1))
+    engine.now += 10_000
+    # One that is still there has expired all the same.
+    assert engine.do(ApplyEvent("o", "NOTE", b'{"n":1}', idempotency_key="k999"))["applied"]
+    records = 0
+    while (count := engine.state.idempotency.count) > 1:
+        engine.do(ApplyEvent("o", "NOTE"))
+        records += 1
+        assert 0 < count - engine.state.idempotency.count <= EXPIRED_A_RECORD_MAX
+    assert records == 1_000 // EXPIRED_A_RECORD_MAX
+    engine.check()
+
+
+@pytest.mark.parametrize("churn", ["budget", "replaced", "discarded"])
+def test_what_has_gone_before_its_time_takes_no_memory(churn):
+    """For a day, the table once kept the place of every entry that the budget had pushed out."""
+    table = BoundedTable()
+
+    def turn_over(times):
+        for number in range(times):
+            ordinal = table.table.next_ordinal
+            name = ordinal if churn == "budget" else number % 100
+            # Lives of a day, and a second more every now and then: many buckets come and go.
+            table.put(entry(name, 86_400_000 + ordinal * 50, ordinal))
+            table.evict(0, 1_000)
+            if churn == "discarded":
+                table.discard(f"k{name}")
+
+    turn_over(5_000)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        turn_over(100_000)
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert table.count <= 100
+    # A hundred entries are made anew all the time; each is some 300 bytes.
+    assert kept < 150_000
 
 
 def entry(key, expires_ms, ordinal):

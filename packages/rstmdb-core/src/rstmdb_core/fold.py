@@ -30,8 +30,6 @@ from rstmdb_core.state import State
 TOMBSTONE_BYTES: Final = 384
 """Charged for each tombstone besides its id."""
 
-_SECOND_BITS: Final = 10
-
 
 def apply(state: State, record: Record) -> None:
     """Apply a record.
@@ -57,14 +55,13 @@ def apply(state: State, record: Record) -> None:
         sequence += 1
     state.next_sequence = sequence
     state.entry_count += len(effects)
-    if record.keys:
-        keys = state.idempotency
+    keys = state.idempotency
+    if record.keys or time_ms >= keys.due_ms:
         for key in record.keys:
             effect_of_key = effects[key.index] if key.index >= 0 else None
             keys.put(entry_of(key, effect_of_key, first + key.index, keys.table.next_ordinal))
         keys.evict(time_ms, state.settings.idempotency_bytes_max)
-    if time_ms >> _SECOND_BITS > state.time_ms >> _SECOND_BITS:
-        state.idempotency.evict(time_ms, state.settings.idempotency_bytes_max)
+    if time_ms >= state.tombstones.due_ms:
         state.tombstones.evict(time_ms, state.settings.tombstone_bytes_max)
     state.time_ms = time_ms
 

@@ -6,13 +6,15 @@
     fingerprint  = BLAKE2b-128 of the canonical parameters without key, event_id and expectations
 
 The table holds entries in the order in which they were stored. An entry goes when its time has passed (by
-the time of the records, in buckets of about a second) or when the bytes of all exceed the budget (the
-oldest first); both happen inside `apply`, from what the record says, so that a replay forgets what the live
-engine forgot. Tombstones of deleted instances are kept the same way.
+the time of the records, in buckets of about a second, a hundred or so a record) or when the bytes of all
+exceed the budget (the oldest first); both happen inside `apply`, from what the record says, so that a replay
+forgets what the live engine forgot. Tombstones of deleted instances are kept the same way.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from itertools import islice
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -20,10 +22,15 @@ import msgspec
 from rstmdb_core.document import encode
 from rstmdb_core.table import PagedTable
 
-ENTRY_BYTES: Final = 480
+ENTRY_BYTES: Final = 496
 """Charged for each entry besides its strings and answer: what Python's objects and tables take, measured."""
 
+EXPIRED_A_RECORD_MAX: Final = 128
+"""Expired entries that one record forgets: more than it can store, and too few for anyone to wait for."""
+
+NEVER_MS: Final = 1 << 62
 _BUCKET_BITS: Final = 10
+_STALE_MAX: Final = 64
 FINGERPRINT_BYTES: Final = 16
 
 
@@ -97,19 +104,30 @@ E = TypeVar("E", bound=Entry)
 class BoundedTable(Generic[E]):
     """Entries by key in the order of storing, bounded in time and bytes.
 
+    ::
+
+        _entries   key -> entry
+        table      ordinal -> entry                         the order of storing, for the budget and for dumps
+        _buckets   second of expiry -> {ordinal: entry}     for what has expired
+        _order     heap of the seconds in _buckets          and of some that are there no longer
+
+    An entry leaves all of them at once, for whatever reason it goes, so that none outgrows the entries kept.
+
     Attributes:
         table: The entries by ordinal.
         size_bytes: Bytes charged for all.
+        due_ms: Nothing expires before this time, Unix milliseconds.
     """
 
-    __slots__ = ("_buckets", "_entries", "_swept", "size_bytes", "table")
+    __slots__ = ("_buckets", "_entries", "_order", "due_ms", "size_bytes", "table")
 
-    def __init__(self, time_ms: int = 0) -> None:
+    def __init__(self) -> None:
         self.table: PagedTable[E] = PagedTable()
         self.size_bytes = 0
+        self.due_ms = NEVER_MS
         self._entries: dict[str, E] = {}
-        self._buckets: dict[int, list[int]] = {}
-        self._swept = time_ms >> _BUCKET_BITS
+        self._buckets: dict[int, dict[int, E]] = {}
+        self._order: list[int] = []
 
     @property
     def count(self) -> int:
@@ -127,37 +145,39 @@ class BoundedTable(Generic[E]):
     def put(self, entry: E) -> None:
         """Store an entry in place of any other of its key; its ordinal must not be below the next one."""
         entries = self._entries
-        if entry.key in entries:
-            self.discard(entry.key)
-        self.table.restore(entry.ordinal, entry)
-        entries[entry.key] = entry
+        key, ordinal = entry.key, entry.ordinal
+        if key in entries:
+            self.discard(key)
+        self.table.restore(ordinal, entry)
+        entries[key] = entry
         self.size_bytes += entry.size
-        bucket = entry.expires_ms >> _BUCKET_BITS
-        if bucket < self._swept:
-            bucket = self._swept
-        ordinals = self._buckets.get(bucket)
-        if ordinals is None:
-            self._buckets[bucket] = [entry.ordinal]
-        else:
-            ordinals.append(entry.ordinal)
+        number = entry.expires_ms >> _BUCKET_BITS
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._new_bucket(number)
+        bucket[ordinal] = entry
 
     def discard(self, key: str) -> None:
         """Remove the entry of a key, if there is one."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self.table.remove(entry.ordinal)
+            ordinal = entry.ordinal
+            self.table.remove(ordinal)
             self.size_bytes -= entry.size
+            number = entry.expires_ms >> _BUCKET_BITS
+            bucket = self._buckets[number]
+            del bucket[ordinal]
+            if not bucket:
+                del self._buckets[number]
 
     def evict(self, time_ms: int, bytes_max: int) -> None:
-        """Forget what has expired at a time and, oldest first, what exceeds the budget."""
-        now = time_ms >> _BUCKET_BITS
-        if now > self._swept:
-            for bucket in self._due(now):
-                for ordinal in self._buckets.pop(bucket):
-                    entry = self.table.get(ordinal)
-                    if entry is not None:
-                        self.discard(entry.key)
-            self._swept = now
+        """Forget some of what has expired at a time and, oldest first, what exceeds the budget.
+
+        Of what has expired, at most `EXPIRED_A_RECORD_MAX` entries go at once, those that expired first; the
+        next call goes on.
+        """
+        if time_ms >= self.due_ms:
+            self._forget_expired(time_ms >> _BUCKET_BITS)
         while self.size_bytes > bytes_max:
             self.discard(self.table.oldest().key)
 
@@ -166,13 +186,32 @@ class BoundedTable(Generic[E]):
         self.table.clear()
         self._entries = {}
         self._buckets = {}
+        self._order = []
         self.size_bytes = 0
+        self.due_ms = NEVER_MS
 
-    def _due(self, now: int) -> Iterable[int]:
-        """Return the buckets below `now`, by counting after a short time, else by looking at all."""
-        if now - self._swept <= len(self._buckets):
-            return [bucket for bucket in range(self._swept, now) if bucket in self._buckets]
-        return sorted(bucket for bucket in self._buckets if bucket < now)
+    def _forget_expired(self, now: int) -> None:
+        order, buckets = self._order, self._buckets
+        left = EXPIRED_A_RECORD_MAX
+        while order and order[0] < now and left:
+            bucket = buckets.get(order[0])
+            if bucket is None:
+                heappop(order)
+                continue
+            for entry in list(islice(bucket.values(), left)):
+                self.discard(entry.key)
+                left -= 1
+        self.due_ms = order[0] + 1 << _BUCKET_BITS if order else NEVER_MS
+
+    def _new_bucket(self, number: int) -> dict[int, E]:
+        order, buckets = self._order, self._buckets
+        bucket = buckets[number] = {}
+        heappush(order, number)
+        if len(order) > 2 * len(buckets) + _STALE_MAX:
+            # Emptied before their time, and perhaps filled again: most numbers here mean nothing any more.
+            order[:] = sorted(buckets)
+        self.due_ms = order[0] + 1 << _BUCKET_BITS
+        return bucket
 
 
 def key_scope(operation: str, owner: str, key: str) -> str:
@@ -190,6 +229,16 @@ def fingerprint(*parts: bytes) -> bytes:
     """Digest the parts of a request, each with its length."""
     joined = b"".join([b"%d:%b" % (len(part), part) for part in parts])
     return hashlib.blake2b(joined, digest_size=FINGERPRINT_BYTES).digest()
+
+
+_EVENT_HASH: Final = hashlib.blake2b(b"5:apply", digest_size=FINGERPRINT_BYTES)
+
+
+def event_fingerprint(event: bytes, payload: bytes) -> bytes:
+    """Return `fingerprint(b"apply", event, payload)`, from a hash that already has the first part."""
+    digest = _EVENT_HASH.copy()
+    digest.update(b"%d:%b%d:%b" % (len(event), event, len(payload), payload))
+    return digest.digest()
 
 
 def entry_size(scope: str, answer: bytes | Applied) -> int:

@@ -34,7 +34,7 @@ from rstmdb_core.commands import ApplyEvent, CreateInstance, DeleteInstance
 from rstmdb_core.definition import Transition
 from rstmdb_core.document import EMPTY, canonical, decode_object, encode, intake, merge
 from rstmdb_core.errors import DocumentError
-from rstmdb_core.idempotency import applied_answer, fingerprint, key_scope
+from rstmdb_core.idempotency import applied_answer, event_fingerprint, fingerprint, key_scope
 from rstmdb_core.instance import Instance, Machine
 from rstmdb_core.limits import NAME_BYTES_MAX, OFFSET_MAX, VERSION_MAX
 from rstmdb_core.records import EventApplied, InstanceCreated, InstanceDeleted, Key
@@ -161,7 +161,7 @@ def decide_apply(view: View, command: ApplyEvent, time_ms: int, index: int) -> S
     if len(answer) > view.settings.answer_bytes_max:
         return answer_too_large(len(answer), view.settings.answer_bytes_max)
     if scope is not None:
-        key = Key(index, scope, mark, _expiry(view, command, time_ms))
+        key = Key(index, scope, mark, key_expiry(view, command.idempotency_ttl_secs, time_ms))
     effect = EventApplied(
         instance.id,
         instance.machine,
@@ -252,7 +252,7 @@ def create_mark(command: CreateInstance, document: dict[str, Any]) -> bytes:
 
 def apply_mark(event: str, payload: dict[str, Any]) -> bytes:
     """Return the fingerprint of an APPLY_EVENT."""
-    return fingerprint(b"apply", event.encode("utf-8", "replace"), canonical(payload) if payload else EMPTY)
+    return event_fingerprint(event.encode("utf-8", "replace"), canonical(payload) if payload else EMPTY)
 
 
 def _deleted_answer(instance_id: str, offset: int) -> bytes:
@@ -279,7 +279,7 @@ def key_expiry(view: View, ttl_secs: int | None, time_ms: int) -> int:
 
 def key_fault(key: str, ttl_secs: int | None) -> Refusal | None:
     """Refuse a key that is too long, or a life that is none."""
-    if ttl_secs is None and key.isascii() and 0 < len(key) <= NAME_BYTES_MAX:
+    if 0 < len(key) <= NAME_BYTES_MAX and key.isascii() and (ttl_secs is None or ttl_secs > 0):
         return None
     if (fault := name_fault("idempotency_key", key)) is not None:
         return fault

@@ -86,8 +86,8 @@ class State:
         self.instances: dict[str, Instance] = {}
         self.table: PagedTable[Instance] = PagedTable()
         self.index = InstanceIndex()
-        self.tombstones: BoundedTable[Tombstone] = BoundedTable(time_ms)
-        self.idempotency: BoundedTable[KeyEntry] = BoundedTable(time_ms)
+        self.tombstones: BoundedTable[Tombstone] = BoundedTable()
+        self.idempotency: BoundedTable[KeyEntry] = BoundedTable()
 
     def skip_to(self, sequence: int) -> None:
         """Leave out sequences, after the log jumped: the next effect gets `sequence`.
