@@ -326,8 +326,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "a boundary",
         Detector.CRASHES,
         "log:EmbeddedLog.begin_trim",
-        "doomed.append(",
-        "doomed.append((following.path, following.header.file_bytes))\ndoomed.append(",
+        "for segment in segments[:count]",
+        "for segment in segments[: count + 1]",
     ),
     Mutant(
         "only one snapshot is kept",

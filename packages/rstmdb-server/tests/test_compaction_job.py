@@ -143,6 +143,40 @@ def test_answers_go_on_between_slices_and_the_snapshot_is_of_the_beginning() -> 
     assert newest.sequence == at
 
 
+def test_segments_that_could_not_be_removed_go_with_the_next_run() -> None:
+    """They are no part of the log meanwhile, and a run that finds nothing else to do still tries again."""
+    broken: list[bool] = []
+
+    def fault_for(at: Operation) -> Fault | None:
+        stubborn = broken and at.name == "unlink" and at.path.endswith("0000000000000002.wal")
+        return Fault(FaultKind.ERROR) if stubborn else None
+
+    def on_disk() -> int:
+        return sum(1 for path in it.fs.disk.files() if path.endswith(".wal"))
+
+    it = Compacted(fault_for=fault_for)
+    it.work(400)
+    it.compact()
+    it.work()
+    assert it.result()["segments_deleted"] == 0
+    everything = on_disk()
+    broken.append(True)
+    it.compact()
+    failed = it.result()
+    oldest = it.server.database.log.oldest_sequence
+    assert failed["segments_deleted"] == 1
+    assert failed["wal_segments"] < on_disk() == everything - 1
+    broken.clear()
+    it.compact()
+    done = it.result()
+    assert (done["snapshots_created"], done["wal_segments"]) == (0, failed["wal_segments"])
+    assert done["segments_deleted"] == everything - 1 - failed["wal_segments"] > 1
+    assert on_disk() == done["wal_segments"]
+    assert it.server.database.log.oldest_sequence == oldest
+    it.compact()
+    assert it.result()["segments_deleted"] == 0
+
+
 @pytest.mark.parametrize("fsync", ["every_write", "never"])
 def test_asking_while_a_commit_is_in_flight_neither_spins_nor_starves(fsync: str) -> None:
     """The load never pauses: as soon as one commit has ended the next one begins, always in a thread."""

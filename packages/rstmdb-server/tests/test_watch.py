@@ -11,6 +11,7 @@ from rstmdb_server.watch import CATCH_UP_BYTES, Phase
 from rstmdb_storage import CommitPolicy, LogConfig
 from tests.in_process import InProcessServer, TestWire, VirtualHost
 from tests.simulation.filesystem import SimulatedFileSystem
+from tests.trimming_host import TrimmingHost
 from tests.wire import ORDER, frame, request
 
 TURNS = {"states": ["on"], "initial": "on", "transitions": [{"from": "on", "event": "TURN", "to": "on"}]}
@@ -22,8 +23,8 @@ SMALL = Settings(
 class Watched:
     """A server with an instance that turns, and sessions that watch it."""
 
-    def __init__(self, *, policy: CommitPolicy | None = None) -> None:
-        self.host = VirtualHost()
+    def __init__(self, *, policy: CommitPolicy | None = None, host: VirtualHost | None = None) -> None:
+        self.host = host or VirtualHost()
         self.fs = SimulatedFileSystem()
         self.server = InProcessServer(
             self.fs,
@@ -162,6 +163,30 @@ def test_history_that_goes_from_under_a_cursor_ends_the_watch_and_says_so() -> N
     (end,) = it.messages(watcher)[-1:]
     assert (end["type"], end["reason"], end["oldest_offset"]) == ("end", "OFFSET_COMPACTED", oldest), end
     assert len(it.server.hub) == 0
+
+
+def test_a_page_that_meets_a_trim_under_way_ends_the_watch_with_the_oldest_there_is() -> None:
+    host = TrimmingHost()
+    it = Watched(host=host)
+    it.turn(200, junk=5000)
+    it.ask(it.worker, "COMPACT")
+    it.turn(200, junk=5000)
+    host.job_seconds = lambda: 1.0
+    watcher, _ = it.watch(from_offset=it.first)
+    host.job_seconds = lambda: 0.0
+    assert it.ask(it.worker, "COMPACT") == []
+    assert host.trims, "nobody is to know yet that the files are gone"
+    host.advance(1.0)
+    oldest = it.server.database.log.oldest_sequence
+    (end,) = it.messages(watcher)
+    assert (end["type"], end["reason"], end["oldest_offset"]) == ("end", "OFFSET_COMPACTED", oldest), end
+    assert oldest > it.first
+    host.finish_trims()
+    (answer,) = it.messages(it.worker)
+    assert answer["result"]["segments_deleted"] > 0
+    assert it.server.database.log.oldest_sequence == oldest
+    _, past = it.watch(from_offset=oldest)
+    assert past[0] == oldest
 
 
 def test_the_lag_is_that_of_who_is_behind() -> None:

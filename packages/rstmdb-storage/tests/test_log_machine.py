@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 from typing import Any
@@ -10,10 +12,33 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rstmdb_storage import EmbeddedLog, FsyncPolicy, LogConfig, OsFileSystem
+from rstmdb_storage import EmbeddedLog, FsyncPolicy, LogConfig, OsFileSystem, SequenceTrimmed
 from rstmdb_storage.opening import SEQUENCE_JUMP
 
 POLICIES = ("every_write", "every_n:3", "every_ms:20", "never")
+
+
+class StubbornFileSystem(OsFileSystem):
+    """Removes segments, or syncs their directory after it, so many times and no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing = ""
+        self.patience = 0
+
+    def _lose_patience(self, call: str) -> None:
+        if self.failing == call:
+            self.patience -= 1
+            if self.patience < 0:
+                raise OSError(errno.EIO, "input/output error")
+
+    def unlink(self, path: str) -> None:
+        self._lose_patience("unlink")
+        super().unlink(path)
+
+    def sync_directory(self, path: str) -> None:
+        self._lose_patience("sync_directory")
+        super().sync_directory(path)
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -22,7 +47,7 @@ class LogMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.mkdtemp()
-        self.fs = OsFileSystem()
+        self.fs = StubbornFileSystem()
         self.now = 100.0
         self.log: Any = None
         self.reader: Any = None
@@ -34,6 +59,8 @@ class LogMachine(RuleBasedStateMachine):
         self.followed: list[tuple[int, int, bytes]] = []
         self.oldest = 1
         self.snapshot = 0
+        self.trimming: Any = None
+        self.left_files = False
 
     @initialize(policy=st.sampled_from(POLICIES), segment=st.sampled_from([2048, 4096, 16384]))
     def begin(self, policy: str, segment: int) -> None:
@@ -50,6 +77,7 @@ class LogMachine(RuleBasedStateMachine):
         self.follow_from = self.log.oldest_sequence
         self.in_flight, self.in_flight_records = None, []
         self.preparation = None
+        self.trimming, self.left_files = None, False
         self.appended = []
         self.next = self.log.next_sequence
 
@@ -85,6 +113,15 @@ class LogMachine(RuleBasedStateMachine):
         if self.policy.mode.value == "every_write":
             assert self.log.synced_sequence == durable
 
+    @precondition(lambda self: self.in_flight is None and not self.appended)
+    @rule(groups=st.integers(1, 5))
+    def fill(self, groups: int) -> None:
+        """Write groups that hardly fit into one segment together, so that there is something to trim."""
+        for _ in range(groups):
+            self.append([b"f" * 1500], 1)
+            self.begin_commit(tell=True)
+            self.finish_commit()
+
     @rule(seconds=st.sampled_from([0.001, 0.03, 1.1]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -111,7 +148,15 @@ class LogMachine(RuleBasedStateMachine):
     @rule(records_max=st.integers(1, 9), bytes_max=st.integers(1, 4000))
     def follow(self, records_max: int, bytes_max: int) -> None:
         start = self.follow_from
-        page = self.reader.read(max(start, self.oldest), records_max=records_max, bytes_max=bytes_max)
+        try:
+            page = self.reader.read(start, records_max=records_max, bytes_max=bytes_max)
+        except SequenceTrimmed as error:
+            page, gone = [], error
+        else:
+            gone = None
+        if gone is not None:
+            assert gone.sequence == start < gone.oldest == self.log.oldest_sequence
+            self.follow_from = gone.oldest
         self.followed += page
         if page:
             self.follow_from = page[-1].first_sequence + page[-1].count
@@ -122,17 +167,54 @@ class LogMachine(RuleBasedStateMachine):
     def read_anywhere(self, at: float) -> None:
         if self.records:
             first, count, body = self.records[int(at * (len(self.records) - 1))]
-            if first + count - 1 >= self.oldest:
-                assert self.log.read(first + count - 1, records_max=1)[0] == (first, count, body)
+            sequence = first + count - 1
+            if sequence >= self.oldest:
+                assert self.log.read(sequence, records_max=1)[0] == (first, count, body)
+            reader = self.log.reader()
+            gone = None
+            try:
+                page = reader.read(sequence, records_max=1)
+            except SequenceTrimmed as error:
+                gone = error
+            reader.close()
+            if gone is None:
+                assert page[0] == (first, count, body)
+            else:
+                assert gone.sequence == sequence < gone.oldest == self.log.oldest_sequence
 
-    @rule(at=st.floats(0, 1))
-    def trim(self, at: float) -> None:
-        if self.records and self.log.synced_sequence:
-            # As after a snapshot: never beyond what is synced.
-            self.snapshot = max(self.snapshot, int(at * self.log.synced_sequence))
-            result = self.log.trim(self.snapshot + 1)
-            self.oldest = max(self.oldest, result.oldest_sequence)
-            self.follow_from = max(self.follow_from, self.oldest)
+    @precondition(lambda self: self.trimming is None and self.records)
+    @rule(
+        at=st.sampled_from([0.3, 0.6, 1.0]),
+        failing=st.sampled_from(["", "unlink", "sync_directory"]),
+        patience=st.integers(0, 2),
+    )
+    def begin_trim(self, at: float, failing: str, patience: int) -> None:
+        # As after a snapshot: never beyond what is synced.
+        self.snapshot = max(self.snapshot, int(at * self.log.synced_sequence))
+        before = self.log.oldest_sequence
+        self.trimming = self.log.begin_trim(self.snapshot + 1)
+        self.oldest = max(self.oldest, self.log.oldest_sequence)
+        assert self.log.oldest_sequence >= before
+        if self.trimming is None:
+            assert not self.left_files
+        else:
+            self.fs.failing, self.fs.patience = failing, patience
+            self.trimming.run()
+            self.fs.failing = ""
+
+    @precondition(lambda self: self.trimming is not None)
+    @rule()
+    def finish_trim(self) -> None:
+        job, self.trimming = self.trimming, None
+        result = self.log.finish_trim(job)
+        assert result.segments_removed == job.removed
+        assert result.oldest_sequence == self.log.oldest_sequence
+        self.left_files = job.error is not None
+        if self.in_flight is None:
+            there = sorted(name for name in os.listdir(self.directory) if name.endswith(".wal"))
+            shown = [info.name for info in self.log.statistics.segments]
+            assert there[-len(shown) :] == shown
+            assert (len(there) > len(shown)) <= self.left_files
 
     @precondition(lambda self: self.in_flight is None)
     @rule(policy=st.sampled_from(POLICIES), segment=st.sampled_from([2048, 4096, 16384]))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rstmdb_storage import CorruptionError, EmbeddedLog, LogClosed, LogConfig, SequenceTrimmed
-from rstmdb_storage.reader import WINDOW_BYTES
+from rstmdb_storage.reader import WINDOW_BYTES, SegmentReader
 from rstmdb_storage.record import encode_group, take_frames
 from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, segment_name
 
@@ -102,9 +102,10 @@ def test_a_segment_that_cannot_be_opened_is_told(open_log: Any, commit: Any, fs:
         commit(log, b"x" * 1000)
     first = Path(wal, segment_name(1))
     away = first.rename(first.with_suffix(".away"))
-    # Gone without a trim is like gone by one: the reader cannot know.
-    with pytest.raises(SequenceTrimmed):
+    # A trim would have said so before it removed anything.
+    with pytest.raises(CorruptionError, match="missing, and was not trimmed") as missing:
         log.reader().read(1)
+    assert missing.value.path == str(first)
     first.mkdir()
     with pytest.raises(CorruptionError, match="cannot be"):
         log.reader().read(1)
@@ -206,6 +207,73 @@ def test_readers_go_over_empty_segments_and_epochs(open_log: Any, commit: Any, w
     assert reader.read(1, records_max=1) == [(1, 1, b"one")]
     assert reader.read(2, records_max=1) == [(2, 1, b"two")]
     assert reader.read(2) == [(2, 1, b"two")]
+
+
+def log_with_an_empty_segment(open_log: Any, commit: Any, wal: str) -> tuple[EmbeddedLog, SegmentReader]:
+    """Return a log of "one", a segment without a record, and "two"; and a reader that stands behind "one"."""
+    log = open_log()
+    commit(log, b"one")
+    while len(os.listdir(wal)) < 3:
+        log = open_log()
+    commit(log, b"two")
+    assert [info.first_sequence for info in log.statistics.segments] == [1, 2, 2]
+    reader = log.reader()
+    assert reader.read(1, records_max=1) == [(1, 1, b"one")]
+    return log, reader
+
+
+def test_a_trim_of_what_was_read_and_of_nothing_is_not_noticed(open_log: Any, commit: Any, wal: str) -> None:
+    log, reader = log_with_an_empty_segment(open_log, commit, wal)
+    assert log.trim(2).segments_removed == 2
+    assert reader.read(2) == [(2, 1, b"two")]
+
+
+class TrimAtOpen:
+    """Lets a trim pass by between a reader's look at the segments and its opening one of them."""
+
+    def __init__(self, fs: Any, log: EmbeddedLog, before_sequence: int) -> None:
+        self.log = log
+        self.before_sequence = before_sequence
+        self.job: Any = None
+        self._open = fs.open
+        fs.open = self.open
+
+    def open(self, path: str, **how: bool) -> Any:
+        if self.job is None:
+            self.job = self.log.begin_trim(self.before_sequence)
+            self.job.run()
+        return self._open(path, **how)
+
+
+def test_a_trim_that_passes_by_a_read_takes_only_what_it_trims(
+    open_log: Any, commit: Any, fs: Any, wal: str
+) -> None:
+    log, reader = log_with_an_empty_segment(open_log, commit, wal)
+    passing = TrimAtOpen(fs, log, 2)
+    assert reader.read(2) == [(2, 1, b"two")]
+    assert passing.job.removed == 2
+
+
+@pytest.mark.parametrize("from_sequence", [1, 2])
+def test_who_is_told_that_a_sequence_was_trimmed_finds_it_below_the_oldest(
+    open_log: Any, commit: Any, fs: Any, from_sequence: int
+) -> None:
+    log = open_log()
+    for _ in range(30):
+        commit(log, b"x" * 1000)
+    reader = log.reader()
+    if from_sequence > 1:
+        # It stands in the first segment, and has to go over to the next.
+        assert len(reader.read(1, records_max=from_sequence - 1)) == from_sequence - 1
+    third = log.statistics.segments[2].first_sequence
+    passing = TrimAtOpen(fs, log, third)
+    with pytest.raises(SequenceTrimmed) as gone:
+        reader.read(from_sequence)
+    # Nobody has finished the trim yet.
+    assert (gone.value.sequence, gone.value.oldest) == (from_sequence, third)
+    assert log.oldest_sequence == third
+    assert log.finish_trim(passing.job).segments_removed == 2
+    assert reader.read(third)[0].first_sequence == third
 
 
 def test_the_configured_sizes_do_not_matter_to_those_who_read(fs: Any, wal: str, commit: Any) -> None:

@@ -232,8 +232,9 @@ class CompactionJob:
         log, snapshots = self._database.log, self._database.snapshots
         spans = log.statistics.segments
         point = trim_point(snapshots.infos(), spans, self._retention, now_ms=self._host.wall_ms())
-        if spans and point > spans[0].first_sequence:
-            job = log.begin_trim(point)
+        # Also with nothing new to trim: an earlier run may have left files.
+        job = log.begin_trim(point)
+        if job is not None:
             self._host.run_blocking(job.run, lambda _result, _error: self._trimmed(created, job))
         else:
             self._trimmed(created, None)
@@ -245,7 +246,7 @@ class CompactionJob:
             result = log.finish_trim(job)
             deleted, reclaimed = result.segments_removed, result.bytes_reclaimed
             if job.error is not None:
-                # What could not be removed now is removed by a later run; nothing needs its being gone.
+                # The next run tries again; nobody reads these files any more, and nothing needs them gone.
                 self._log.error("old segments could not be removed", error=str(job.error))
         if deleted:
             self._log.info("log compacted", segments=deleted, bytes=reclaimed)

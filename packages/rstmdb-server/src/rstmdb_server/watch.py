@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from rstmdb_server.session import Session
     from rstmdb_server.world import Host
 
-TRIM_PAUSE_SECONDS = 0.02
-"""Until a read that met a trim under way is tried again: removing segments takes milliseconds."""
-
 CATCH_UP_BYTES = 32 * 1024
 CATCH_UP_RECORDS = 250
 """One page of catching up: about a millisecond of work, so that other sessions hardly notice."""
@@ -296,10 +293,6 @@ class WatchHub:
             if subscription.reader is not None:
                 subscription.reader.close()
                 subscription.reader = None
-            return
-        if isinstance(error, SequenceTrimmed) and subscription.cursor >= self._log.oldest_sequence:
-            # The trim that took it is not over: asked again, the log knows what its oldest is now.
-            self._host.call_later(TRIM_PAUSE_SECONDS, lambda: self._read_on(subscription))
             return
         if isinstance(error, SequenceTrimmed):
             self.end(subscription, reason="OFFSET_COMPACTED", oldest_offset=self._log.oldest_sequence)

@@ -51,6 +51,8 @@ class SegmentInfo:
 class LogStatistics:
     """Figures of the log; the first five count since it was opened.
 
+    A segment that was trimmed is not in them, even if its file could not be removed yet.
+
     Attributes:
         bytes_written: Bytes given to the disk.
         bytes_read: Bytes asked back from it.
@@ -75,7 +77,7 @@ class TrimResult:
     """What a trim did.
 
     Attributes:
-        segments_removed: How many segments went.
+        segments_removed: How many segments are gone from the disk, with those that an earlier trim left.
         bytes_reclaimed: The bytes they took up.
         oldest_sequence: The oldest sequence that can still be read.
     """
@@ -120,7 +122,7 @@ class LogReader(Protocol):
             The records; none when nothing durable lies there yet.
 
         Raises:
-            SequenceTrimmed: `from_sequence` is older than the log.
+            SequenceTrimmed: `from_sequence` is older than the log, whose `oldest_sequence` lies above it.
             CorruptionError: What is stored there is damaged or cannot be read.
             OSError: The store cannot be opened now.
         """

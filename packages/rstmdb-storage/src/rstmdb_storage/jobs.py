@@ -183,18 +183,18 @@ class Preparation:
 class Trimming:
     """Removes files of sealed segments, oldest first, each durably before the next.
 
-    In this order, what is left after a crash at any point has no gap.
+    In this order, what is left after a crash or a failure at any point has no gap. A file that is gone
+    already is one whose removal an earlier trim could not sync: that is made up for.
 
     Attributes:
-        numbers: The segments to remove.
-        removed: How many are gone.
+        removed: How many are gone, durably.
         bytes_reclaimed: What they took up.
         error: What made it stop early, or None.
     """
 
     __slots__ = ("_directory", "_fs", "_paths", "bytes_reclaimed", "error", "removed")
 
-    def __init__(self, fs: FileSystem, directory: str, paths: list[tuple[str, int]]) -> None:
+    def __init__(self, fs: FileSystem, directory: str, paths: tuple[tuple[str, int], ...]) -> None:
         """Make the job.
 
         Args:
@@ -213,7 +213,11 @@ class Trimming:
         """Remove the files; blocks, may run in any thread, does not raise."""
         try:
             for path, size in self._paths:
-                self._fs.unlink(path)
+                try:
+                    self._fs.unlink(path)
+                except OSError as error:
+                    if error.errno != errno.ENOENT:
+                        raise
                 self._fs.sync_directory(self._directory)
                 self.removed += 1
                 self.bytes_reclaimed += size

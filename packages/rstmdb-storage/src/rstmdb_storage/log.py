@@ -20,7 +20,6 @@ This module owns the positions, the sequences and what is durable. Bytes are lai
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 from rstmdb_storage.config import LogConfig
 from rstmdb_storage.errors import LogClosed, LogPoisoned
@@ -80,6 +79,7 @@ class EmbeddedLog:
         "_config",
         "_counts",
         "_directory",
+        "_doomed",
         "_file",
         "_file_bytes",
         "_flags",
@@ -134,6 +134,9 @@ class EmbeddedLog:
         self.pending_bytes = 0
         self._in_flight: SegmentCommit | None = None
         self._trimming: Trimming | None = None
+        # Files that are no longer part of the log, oldest first, and the bytes each takes up: what a trim
+        # that failed could not remove, the next one tries again.
+        self._doomed: tuple[tuple[str, int], ...] = ()
         self._poison: LogPoisoned | None = None
         self._closed = False
         # What was recovered is proven by the new epoch: nothing to mark.
@@ -338,33 +341,41 @@ class EmbeddedLog:
         """Drop the sealed segments below a sequence; see `Log.trim`.
 
         Raises:
-            OSError: A file could not be removed; what was removed before it stays removed.
+            OSError: A file could not be removed. It and those after it are no longer read all the same;
+                the next trim tries again, and until then a restart finds them as a part of the log.
         """
         job = self.begin_trim(before_sequence)
+        if job is None:
+            return TrimResult(segments_removed=0, bytes_reclaimed=0, oldest_sequence=self.oldest_sequence)
         job.run()
         result = self.finish_trim(job)
         if job.error is not None:
             raise job.error
         return result
 
-    def begin_trim(self, before_sequence: int) -> Trimming:
-        """Return the job that drops the sealed segments below a sequence; run it off the loop."""
+    def begin_trim(self, before_sequence: int) -> Trimming | None:
+        """Drop the sealed segments below a sequence; return the job that removes their files, if any.
+
+        They stop being part of the log here, before the first file goes: a reader that meets a missing file
+        finds that `oldest_sequence` says so already. Run the job off the loop.
+        """
         assert self._trimming is None, "a trim is under way"
-        segments = self._published.state[1]
-        doomed: list[tuple[str, int]] = []
-        for segment, following in pairwise(segments):
-            if following.header.first_sequence > before_sequence:
-                break
-            doomed.append((segment.path, segment.header.file_bytes))
-        self._trimming = Trimming(self._fs, self._directory, doomed)
+        durable, segments, end = self._published.state
+        count = 0
+        while count + 1 < len(segments) and segments[count + 1].header.first_sequence <= before_sequence:
+            count += 1
+        if count:
+            self._doomed += tuple((segment.path, segment.header.file_bytes) for segment in segments[:count])
+            self._published.state = (durable, segments[count:], end)
+        if self._doomed:
+            self._trimming = Trimming(self._fs, self._directory, self._doomed)
         return self._trimming
 
     def finish_trim(self, job: Trimming) -> TrimResult:
         """Take note of what a trim has removed; `job.error` says why it stopped early, if it did."""
         assert job is self._trimming, "a trim is finished that was not begun"
         self._trimming = None
-        durable, segments, end = self._published.state
-        self._published.state = (durable, segments[job.removed :], end)
+        self._doomed = self._doomed[job.removed :]
         return TrimResult(
             segments_removed=job.removed,
             bytes_reclaimed=job.bytes_reclaimed,

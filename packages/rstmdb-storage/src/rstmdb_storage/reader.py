@@ -4,6 +4,10 @@ A reader has file handles of its own and sees one thing of the writer's: the tup
 replaced as a whole after each commit: the durable sequence, the segments, and where the frames end in the
 last of them. Below that end nothing ever changes, so no lock is needed and no frame is seen half written.
 
+A trim publishes the segments that stay before it removes the others. So a file that is missing is either
+no longer published, and the read begins anew with what is, or it is damage: whoever is told that a sequence
+was trimmed finds it below the oldest one that the log names.
+
 A read takes windows of at most 1 MiB (or one frame, if that is larger), checks every frame that it passes,
 and remembers positions 64 KiB apart for those who come later.
 """
@@ -95,10 +99,26 @@ class SegmentReader:
         """See `LogReader.read`."""
         if self._published.closed:
             raise LogClosed
-        durable, segments, tail_end = self._published.state
+        while True:
+            durable, segments, tail_end = self._published.state
+            if from_sequence > durable or records_max < 1:
+                return []
+            try:
+                return self._read(from_sequence, segments, tail_end, bytes_max, records_max)
+            except _SegmentGone:
+                # Trimmed since the list was taken; each turn of this loop takes another trim.
+                continue
+
+    def _read(
+        self,
+        from_sequence: int,
+        segments: tuple[Segment, ...],
+        tail_end: int,
+        bytes_max: int,
+        records_max: int,
+    ) -> list[LogRecord]:
+        """Read from these segments; what is asked for is durable."""
         records: list[LogRecord] = []
-        if from_sequence > durable or records_max < 1:
-            return records
         if from_sequence != self._next or self._segment is None:
             self._seek(from_sequence, segments)
         # Should this raise, the next read has to look for its place anew.
@@ -193,25 +213,30 @@ class SegmentReader:
         return window
 
     def _seek(self, sequence: int, segments: tuple[Segment, ...]) -> None:
-        oldest = segments[0].header
-        if sequence < oldest.first_sequence and sequence <= oldest.after_sequence:
-            raise SequenceTrimmed(sequence, oldest.first_sequence)
+        if _trimmed(sequence, segments):
+            raise SequenceTrimmed(sequence, segments[0].header.first_sequence)
         at = bisect.bisect_right(segments, sequence, key=lambda segment: segment.header.first_sequence)
         segment = segments[max(0, at - 1)]
         if self._segment is not segment:
-            self._enter(segment, sequence)
+            self._enter(segment)
         self._expected, self._position, self._epoch = segment.position_before(sequence)
 
-    def _enter(self, segment: Segment, sequence: int) -> None:
-        """Stand at the beginning of a segment."""
+    def _enter(self, segment: Segment) -> None:
+        """Stand at the beginning of a segment.
+
+        Raises:
+            _SegmentGone: It was trimmed, and the list that led here is out of date.
+        """
         self.close()
         try:
             self._file = self._fs.open(segment.path)
         except OSError as error:
-            if error.errno == errno.ENOENT:
-                raise SequenceTrimmed(sequence, self._published.state[1][0].header.first_sequence) from None
-            # Too many open files, for one: that is no damage.
-            raise
+            if error.errno != errno.ENOENT:
+                # Too many open files, for one: that is no damage.
+                raise
+            if segment.header.number >= self._published.state[1][0].header.number:
+                raise CorruptionError(segment.path, 0, "the file is missing, and was not trimmed") from None
+            raise _SegmentGone from None
         self._segment = segment
         self._expected, self._position, self._epoch = (
             segment.header.first_sequence,
@@ -221,10 +246,10 @@ class SegmentReader:
 
     def _enter_next(self, segment: Segment, segments: tuple[Segment, ...], sequence: int) -> None:
         """Go over from the end of one segment to the next."""
-        at = segment.header.number + 1 - segments[0].header.number
-        if at < 0:
+        if segment.header.number + 1 < segments[0].header.number and _trimmed(self._expected, segments):
             raise SequenceTrimmed(sequence, segments[0].header.first_sequence)
-        following = segments[at]
+        # What was trimmed in between, if anything was, held no effect.
+        following = segments[max(0, segment.header.number + 1 - segments[0].header.number)]
         header = following.header
         if header.first_sequence < self._expected or (
             header.first_sequence > self._expected and header.after_sequence >= self._expected
@@ -235,13 +260,23 @@ class SegmentReader:
                 f"the segment ends before sequence {self._expected}, the next one begins at "
                 f"{header.first_sequence}",
             )
-        self._enter(following, sequence)
+        self._enter(following)
 
     def close(self) -> None:
         """See `LogReader.close`."""
         file, self._file, self._segment, self._next = self._file, None, None, -1
         if file is not None:
             file.close()
+
+
+class _SegmentGone(Exception):  # noqa: N818 - never leaves this module
+    """A segment had been trimmed before it could be opened."""
+
+
+def _trimmed(sequence: int, segments: tuple[Segment, ...]) -> bool:
+    """Say whether an effect of this sequence may have been in a segment that was trimmed."""
+    oldest = segments[0].header
+    return sequence < oldest.first_sequence and sequence <= oldest.after_sequence
 
 
 def _misplaced(segment: Segment, at: int, frame: Frame, expected: int, epoch: int) -> CorruptionError:

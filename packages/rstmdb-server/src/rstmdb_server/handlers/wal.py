@@ -135,7 +135,8 @@ class WalOperations:
         def done(result: Any, error: BaseException | None) -> None:
             reader.close()
             if isinstance(error, SequenceTrimmed):
-                # Compaction passed by while the page was read; the next try begins at the oldest effect.
+                # Compaction passed by while the page was read; the next try begins at the oldest effect,
+                # which the log names before it removes anything.
                 deferred.complete(
                     bad_request(
                         "the log was compacted while it was read, try again",
