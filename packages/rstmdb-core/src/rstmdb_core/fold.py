@@ -132,9 +132,7 @@ def _apply_event(state: State, effect: EventApplied, sequence: int, time_ms: int
             to_state = state.machines[old.machine][old.version].states[to_state]
             entered = state.index.groups[old.machine].state(to_state)
         to_state = entered.name
-        ordinal = old.ordinal
-        states[from_state].remove(ordinal)
-        entered.add(ordinal)
+        states[from_state].move(old.ordinal, entered)
     new = advanced(old, effect, to_state, sequence, time_ms)
     instances[old.id] = new
     state.table.replace(old.ordinal, new)

@@ -62,6 +62,22 @@ class OrdinalSet:
             del self._numbers[bisect_left(self._numbers, number)]
         self.count -= 1
 
+    def move(self, ordinal: int, to: "OrdinalSet") -> None:
+        """Move an ordinal that is in this set to one that it is not in."""
+        number = ordinal >> _BITS
+        bit = _ONE[ordinal & _MASK]
+        bits = self._pages[number] ^ bit
+        there = to._pages.get(number)
+        if bits and there is not None:
+            # Both pages stay: nearly always so, and once for every event.
+            self._pages[number] = bits
+            to._pages[number] = there | bit
+            self.count -= 1
+            to.count += 1
+        else:
+            self.remove(ordinal)
+            to.add(ordinal)
+
     def after(self, ordinal: int) -> Iterator[int]:
         """Iterate over the ordinals greater than `ordinal` (-1 for all), in order."""
         first = ordinal + 1

@@ -119,7 +119,7 @@ def decide_apply(view: View, command: ApplyEvent, time_ms: int, index: int) -> S
         return bad_request("expected_wal_offset must be 0 or more", parameter="expected_wal_offset")
     key = scope = None
     if command.idempotency_key is not None:
-        if (fault := _key_fault(command)) is not None:
+        if (fault := key_fault(command.idempotency_key, command.idempotency_ttl_secs)) is not None:
             return fault
         scope = key_scope("A", command.instance_id, command.idempotency_key)
         mark = apply_mark(command.event, payload)

@@ -30,9 +30,10 @@ FLAGS_RESERVED: Final = 0xFFF0
 HEADER_FORMAT: Final = struct.Struct(">4sHHHII")
 """The header's fields: magic, version, flags, header_len, payload_len, crc32c."""
 
-_PREFIX: Final = struct.pack(">4sHHH", MAGIC, FRAME_VERSION, 1, 0)
-_lengths: Final = struct.Struct(">II").pack
+_START: Final = struct.pack(">4sHHH", MAGIC, FRAME_VERSION, 1, 0)
+_header: Final = struct.Struct(">10sII").pack
 _unpack: Final = HEADER_FORMAT.unpack_from
+_crc: Final = google_crc32c.value
 
 
 def crc32c(data: bytes) -> int:
@@ -109,4 +110,4 @@ def encode_frame(payload: bytes) -> bytes:
     if size > FRAME_PAYLOAD_BYTES_MAX:
         detail = f"{size} bytes, at most {FRAME_PAYLOAD_BYTES_MAX} fit"
         raise FramingError(FramingFault.PAYLOAD_TOO_LARGE, detail)
-    return _PREFIX + _lengths(size, google_crc32c.value(payload)) + payload
+    return _header(_START, size, _crc(payload)) + payload

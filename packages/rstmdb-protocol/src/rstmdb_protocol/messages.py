@@ -21,6 +21,7 @@ from rstmdb_protocol.limits import LINE_BYTES_MAX
 from rstmdb_protocol.reasons import reason_of
 
 _ABSENT: Final = Raw()
+_FRAME: Final = Framing.FRAME
 _encode: Final = msgspec.json.Encoder().encode
 
 # Answers. Pieces are joined, not encoded as a whole: the result is JSON text already.
@@ -151,7 +152,7 @@ def frame_for(payload: bytes, framing: Framing) -> bytes:
     Raises:
         FramingError: The payload is larger than a message can be.
     """
-    if framing is Framing.FRAME:
+    if framing is _FRAME:
         return encode_frame(payload)
     if len(payload) > LINE_BYTES_MAX:
         detail = f"{len(payload)} bytes, at most {LINE_BYTES_MAX} fit"

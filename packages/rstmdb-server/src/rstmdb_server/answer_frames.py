@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from rstmdb_core import Refusal
 from rstmdb_protocol import (
-    FRAME_PAYLOAD_BYTES_MAX,
     RETRYABLE,
     Framing,
+    FramingError,
     encode_error,
+    encode_frame,
     encode_ok,
     frame_for,
 )
 from rstmdb_server.answers import bad_request
 from rstmdb_server.counters import Counters
+
+_FRAME = Framing.FRAME
 
 ERROR_MESSAGE_CHARACTERS_MAX = 2048
 """A refusal quotes what the client sent; a name of megabytes is not worth sending back."""
@@ -33,10 +36,11 @@ class AnswerFrames:
     def ok(self, request_id: str, framing: Framing, result: bytes) -> bytes:
         """Return the bytes of a result, or of the refusal that takes its place if no frame can hold it."""
         payload = encode_ok(request_id, result)
-        if len(payload) > FRAME_PAYLOAD_BYTES_MAX:
+        try:
+            return encode_frame(payload) if framing is _FRAME else frame_for(payload, framing)
+        except FramingError:
             refusal = bad_request(f"the answer would take {len(payload)} bytes, over the limit of one frame")
             return self.error(request_id, framing, refusal)
-        return frame_for(payload, framing)
 
     def error(self, request_id: str, framing: Framing, refusal: Refusal) -> bytes:
         """Return the bytes of a refusal, and count it."""

@@ -140,9 +140,10 @@ class Database:
         record = outcome.record
         if record is not None:
             count = len(record.effects)
+            log = self.log
             try:
-                self.log.time_ms = record.time_ms
-                self.log.append(encode_record(record), count)
+                log.time_ms = record.time_ms
+                log.append(encode_record(record), count)
             except DiskFull as error:
                 return disk_full(str(error))
             except LogPoisoned as error:

@@ -70,6 +70,7 @@ CLOSE_GRACE_SECONDS = 10.0
 
 
 _AUTH = OPERATION_INDEX["AUTH"]
+_READY, _CLOSING = Phase.READY, Phase.CLOSING  # looked at several times a request
 
 
 def _held_bytes(out: Iterable[Held]) -> int:
@@ -95,12 +96,15 @@ class Reactor:
     def __init__(self, services: Services, *, policy: CommitPolicy, host: Host) -> None:
         self._services = services
         self._host = host
+        self._monotonic = host.monotonic
+        self._turn_over = policy.turn_over
         self._database = services.database
         self._log = services.database.log
         self._counters = services.counters
         frames = AnswerFrames(services.counters)
         self._ok_frame, self._error_frame = frames.ok, frames.error
         self._dispatcher = Dispatcher(services)
+        self._operation = self._dispatcher.get
         self._dirty: list[Session] = []
         self._backlog: dict[Session, None] = {}
         self._turn_scheduled = False
@@ -128,7 +132,7 @@ class Reactor:
     def connect(self, wire: Wire, peer: str) -> Session | None:
         """Open a session; None when there are so many that the socket is to be closed without a word."""
         limits = self._services.settings.network
-        session = Session(wire, peer, self._host.monotonic())
+        session = Session(wire, peer, self._monotonic())
         refused = len(self.sessions) - self._refused_sessions >= limits.max_connections
         if refused:
             self._counters.refused("limit")
@@ -156,17 +160,19 @@ class Reactor:
 
     def receive(self, session: Session, data: bytes) -> None:
         """Handle bytes of a session."""
-        now = self._host.monotonic()
-        self._open_turn(now)
-        messages = session.decoder.feed(data)
+        now = self._monotonic()
+        if not self._turn_scheduled:
+            self._open_turn(now)
+        decoder = session.decoder
+        messages = decoder.feed(data)
         if messages:
             session.last_activity = now
             session.inbox.extend(messages)
             self._serve(session, now)
-        if session.decoder.error is not None:
+        if decoder.error is not None:
             self._framing_lost(session)
-        if self._log.pending_bytes:
-            self._end_long_turn(now)
+        if pending_bytes := self._log.pending_bytes:
+            self._end_long_turn(now, pending_bytes)
 
     def end_of_stream(self, session: Session) -> None:
         """The peer has sent everything it will send: answer it, then close."""
@@ -202,7 +208,7 @@ class Reactor:
     def resume_writing(self, session: Session) -> None:
         """The peer has read enough: go on."""
         session.writing_paused = False
-        self._open_turn(self._host.monotonic())
+        self._open_turn(self._monotonic())
         if session.inbox:
             self._backlog[session] = None
         elif session.reading_paused and not session.end_of_stream and session.phase is not Phase.CLOSING:
@@ -217,7 +223,7 @@ class Reactor:
         quota = REQUESTS_A_TURN_MAX
         in_flight_max, held_max = self._in_flight_max, self._held_bytes_max
         blocked = False
-        while inbox and session.phase is not Phase.CLOSING:
+        while inbox and session.phase is not _CLOSING:
             if not quota:
                 self._backlog[session] = None  # the next turn goes on, after the other sessions
                 break
@@ -227,7 +233,7 @@ class Reactor:
             quota -= 1
             payload, framing = inbox.popleft()
             self._request(session, payload, framing, now)
-        if session.phase is Phase.CLOSING:
+        if session.phase is _CLOSING:
             inbox.clear()
         elif inbox:
             # What waits is bounded in bytes, too: one message may have megabytes.
@@ -254,8 +260,10 @@ class Reactor:
                 refused = bad_request(request.message)
                 self._answer(session, request.id, framing, UNKNOWN_OPERATION, now, refused)
             return
-        operation = self._dispatcher.get(request.op)
-        refusal = self._gate(session, operation, request.op)
+        operation = self._operation(request.op)
+        refusal = None
+        if operation is None or not session.unrestricted or session.phase is not _READY:
+            refusal = self._gate(session, operation, request.op)
         outcome: bytes | Refusal | Deferred
         if refusal is not None:
             outcome = refusal
@@ -355,7 +363,7 @@ class Reactor:
         if not session.dirty:
             session.dirty = True
             self._dirty.append(session)
-        self._open_turn(self._host.monotonic())
+        self._open_turn(self._monotonic())
 
     def after_durable(self, sequence: int, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the log is durable up to ``sequence``: now, or after a commit."""
@@ -375,23 +383,21 @@ class Reactor:
         self._turn_scheduled = False
         self._end_turn()
         if self._backlog:
-            now = self._host.monotonic()
+            now = self._monotonic()
             self._open_turn(now)
             backlog, self._backlog = self._backlog, {}
             for session in backlog:
                 if not session.closed:
                     self._serve(session, now)
-                    if self._log.pending_bytes:
-                        self._end_long_turn(self._host.monotonic())
+                    if pending_bytes := self._log.pending_bytes:
+                        self._end_long_turn(self._monotonic(), pending_bytes)
 
-    def _end_long_turn(self, now: float) -> None:
-        if self.commits.policy.turn_over(
-            began=self._turn_started, now=now, pending_bytes=self._log.pending_bytes
-        ):
+    def _end_long_turn(self, now: float, pending_bytes: int) -> None:
+        if self._turn_over(began=self._turn_started, now=now, pending_bytes=pending_bytes):
             self._end_turn()
 
     def _end_turn(self) -> None:
-        self._turn_started = self._host.monotonic()
+        self._turn_started = self._monotonic()
         self.commits.end_turn()
         if self._dirty:
             # Answers that wait for nothing (reads in a quiet turn), and what an earlier commit released.
@@ -416,7 +422,7 @@ class Reactor:
             return
         dirty, self._dirty = self._dirty, []
         durable = self._log.durable_sequence
-        now = self._host.monotonic()
+        now = self._monotonic()
         for session in dirty:
             session.dirty = False
             if not session.closed:
@@ -428,8 +434,15 @@ class Reactor:
         if out:
             observe = self._counters.observe
             slow_seconds = self._slow.threshold_seconds
-            while out and out[0].hold <= durable:
-                held = out.popleft()
+            while out:
+                held = out[0]
+                if held.hold > durable:
+                    if held.hold < NEVER:
+                        # It waits for a commit; the end of that commit flushes it.
+                        session.dirty = True
+                        self._dirty.append(session)
+                    break
+                out.popleft()
                 frames.append(held.frame)
                 seconds = now - held.started
                 observe(held.operation_index, seconds)
@@ -437,10 +450,6 @@ class Reactor:
                     self._tell_slow(session, held.operation_index, seconds, now)
                 if held.arms:
                     self._services.hub.arm(held.arms)
-            if out and out[0].hold < NEVER:
-                # It waits for a commit; the end of that commit flushes it.
-                session.dirty = True
-                self._dirty.append(session)
             if session.held_bytes:
                 session.held_bytes = _held_bytes(out)
             if (
@@ -451,8 +460,9 @@ class Reactor:
             ):
                 self._backlog[session] = None
                 self._open_turn(now)
-        had_events = bool(session.events)
-        if had_events:
+        had_events = False
+        if session.events:
+            had_events = True
             frames.extend(session.events)
             session.events.clear()
             session.events_bytes = 0
@@ -460,7 +470,7 @@ class Reactor:
             session.wire.write(frames[0] if len(frames) == 1 else b"".join(frames))
         if had_events and session.subscriptions:
             self._services.hub.resume(session)
-        if session.phase is Phase.CLOSING and not out:
+        if session.phase is _CLOSING and not out:
             session.wire.close()
 
     # -- failure, time, end -----------------------------------------------------------------------------
@@ -488,7 +498,7 @@ class Reactor:
 
     def tick(self) -> None:
         """Do what is due by time: background syncs, deadlines, idle sessions. Called every 10 to 100 ms."""
-        now = self._host.monotonic()
+        now = self._monotonic()
         wall_ms = self._host.wall_ms()
         self.commits.sync_if_due()
         self._preparation.tick()
@@ -571,7 +581,7 @@ class Reactor:
 
     def _close_after_answers(self, session: Session) -> None:
         session.phase = Phase.CLOSING
-        session.last_activity = self._host.monotonic()
+        session.last_activity = self._monotonic()
         session.inbox.clear()
         self._pause_reading(session)
         self.touch(session)
