@@ -74,7 +74,7 @@ class Drain:
         poll.close()
 
 
-def run(*, directory: Path, pairs: int = 3) -> None:
+def run(*, directory: Path, pairs: int = 6) -> None:
     """Print the rows."""
     with tempfile.TemporaryDirectory(prefix="rstmdb-bench-", dir=directory) as name:
         folder = Path(name)
@@ -100,15 +100,19 @@ def run(*, directory: Path, pairs: int = 3) -> None:
                 f"{'' if rate >= 120_000 else '  below least'}"
             )
             saturation = load.run(address, _applies(), seconds=2.0).rate
+
+            def p99(*, beside_stalled: bool) -> float:
+                stalled = _watch(server) if beside_stalled else None
+                result = load.run_paced(address, _applies(), seconds=3.0, rate=saturation / 2)
+                if stalled is not None:
+                    stalled.close()
+                return result.percentile(0.99)
+
             ratios = []
-            for _ in range(pairs):
-                bare = load.run_paced(address, _applies(), seconds=3.0, rate=saturation / 2).percentile(0.99)
-                stalled = _watch(server)
-                beside = load.run_paced(address, _applies(), seconds=3.0, rate=saturation / 2).percentile(
-                    0.99
-                )
-                stalled.close()
-                ratios.append(beside / bare)
+            for pair in range(pairs):
+                # Either may come first: the noise of a shared machine drifts.
+                times = {beside: p99(beside_stalled=beside) for beside in (pair % 2 > 0, pair % 2 == 0)}
+                ratios.append(times[True] / times[False])
             ratio = statistics.median(ratios)
             print(
                 f"p99 of others beside a watcher that does not read: {ratio:.2f}x (goal 1.1x, least 1.2x)"

@@ -118,11 +118,11 @@ def run(
         sock.sendall(bursts[number][in_flight])
     done = 0
     latencies: list[float] = []
-    began = clock()
-    start, end = began + warm_up, began + warm_up + seconds
+    now = clock()
+    start = now + warm_up
+    end = start + seconds
     measured_from = 0
     measuring = False
-    now = began
     while now < end:
         for number, _ in poll.poll(1.0):
             sock = sockets[number]
@@ -143,7 +143,8 @@ def run(
             sock.sendall(bursts[number][answers])
         now = clock()
         if not measuring and now >= start:
-            measuring, measured_from, start = True, done, now
+            # However late it is: after a stall, what is left of the time says nothing about the rate.
+            measuring, measured_from, start, end = True, done, now, now + seconds
     total, elapsed = done - measured_from, now - start
     for sock in sockets.values():
         sock.close()

@@ -105,11 +105,15 @@ def raw_sync_seconds(folder: Path, writes: int = 2000) -> float:
 
 
 def _medians(runs: list[Callable[[], float]], rounds: int) -> list[float]:
-    """Alternate the measurements, so that a noisy moment hits all of them, and take medians."""
+    """Alternate the measurements, so that a noisy moment hits all of them, and take medians.
+
+    Each round begins with another one: what a server leaves for the disk to do falls on its successor.
+    """
     samples: list[list[float]] = [[] for _ in runs]
-    for _ in range(rounds):
-        for sample, run in zip(samples, runs, strict=True):
-            sample.append(run())
+    for number in range(rounds):
+        for turn in range(len(runs)):
+            at = (number + turn) % len(runs)
+            samples[at].append(runs[at]())
     return [statistics.median(sample) for sample in samples]
 
 
