@@ -103,3 +103,16 @@ def test_explaining_agrees_with_doing(data):
                 assert asked["ctx"] == result["ctx"]
             else:
                 assert asked["error"] == {"code": done.code, "message": done.message, "details": done.details}
+
+
+@pytest.mark.parametrize("event", [None, "PAY"])
+@pytest.mark.parametrize("payload", [b"[1]", b'{"n":1e400}', b"{"])
+def test_a_payload_that_no_event_could_carry_is_refused(paid, event, payload):
+    refusal = explained(paid, "o", event, payload)
+    assert (refusal.code, refusal.details["parameter"]) == ("BAD_REQUEST", "payload")
+
+
+def test_the_name_of_no_event_is_not_repeated_at_any_length(paid):
+    (item,) = explained(paid, "o", "x" * 100_000)["events"]
+    assert item["event"] == "x" * 256 + "…"
+    assert not item["allowed"]

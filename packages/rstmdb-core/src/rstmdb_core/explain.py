@@ -14,10 +14,18 @@ from typing import Any
 
 import msgspec
 
-from rstmdb_core.answers import Refusal, answer_too_large, guard_failed, instance_not_found
+from rstmdb_core.answers import (
+    Refusal,
+    answer_too_large,
+    document_refused,
+    guard_failed,
+    instance_not_found,
+    shortened,
+)
 from rstmdb_core.commands import ApplyEvent
 from rstmdb_core.definition import Transition
-from rstmdb_core.document import decode_object, encode
+from rstmdb_core.document import decode_object, encode, intake
+from rstmdb_core.errors import DocumentError
 from rstmdb_core.instance import Instance
 from rstmdb_core.operations import choose, decide_apply, find_machine, tried
 from rstmdb_core.records import EventApplied
@@ -33,7 +41,7 @@ def explain(
         state: The state.
         instance_id: The instance.
         event: The event to explain; None for all of the current state.
-        payload: The payload it would carry, as JSON text.
+        payload: The payload it would carry, as JSON text; without an event it is checked, and no more.
 
     Returns:
         The result as JSON text, or why nothing can be explained.
@@ -46,6 +54,10 @@ def explain(
     table = machine.definition.table.get(instance.state, {})
     context = decode_object(instance.ctx)
     if event is None:
+        try:
+            intake(payload, place="payload", bytes_max=state.settings.ctx_bytes_max)
+        except DocumentError as error:
+            return document_refused(error)
         events = [_possible(instance, name, options, context) for name, options in table.items()]
     else:
         item = _asked(state, instance, event, payload)
@@ -86,7 +98,7 @@ def _asked(state: State, instance: Instance, event: str, payload: bytes) -> dict
     if isinstance(step, Refusal):
         if step.code == "BAD_REQUEST" and (step.details or {}).get("parameter") == "payload":
             return step
-        return {"event": event, "allowed": False, "error": _error(step)}
+        return {"event": shortened(event), "allowed": False, "error": _error(step)}
     effect = step.effect
     assert isinstance(effect, EventApplied)
     return {
