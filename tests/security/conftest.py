@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rstmdb_server.memory_upkeep import QUIET_SECONDS
 from tests.server_process import ServerProcess
 
 TOKENS = {
@@ -34,6 +35,10 @@ def secrets_text(tokens: dict[str, str]) -> str:
     )
 
 
+SETTLED_SECONDS = 3 * QUIET_SECONDS
+SETTLED_BYTES = 64 * 1024
+
+
 class Watched:
     """A server whose process and metrics are looked at."""
 
@@ -48,6 +53,17 @@ class Watched:
     def resident_bytes(self) -> int:
         pages = int(Path(f"/proc/{self.server.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def settled_bytes(self) -> int:
+        """Resident memory once it has been the same for as long as the server needs to give some back."""
+        least, since = self.resident_bytes(), time.monotonic()
+        deadline = since + 60
+        while (now := time.monotonic()) - since < SETTLED_SECONDS:
+            assert now < deadline, "memory does not settle"
+            if abs(self.resident_bytes() - least) > SETTLED_BYTES:
+                least, since = self.resident_bytes(), now
+            time.sleep(0.05)
+        return least
 
     def metric(self, name: str) -> float:
         """A series by its name with labels; 0 where it does not exist."""

@@ -187,8 +187,8 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def wave(server: Watched, count: int, manner: int) -> None:
-    """Open connections at once, leave each in some state, and drop them."""
+def wave(server: Watched, count: int, manner: int, *, all_at_once: bool = False) -> None:
+    """Open connections, leave each in some state, and drop them: all at once, or as fast as it goes."""
     openings = (
         b"",
         PING[:7],
@@ -210,6 +210,9 @@ def wave(server: Watched, count: int, manner: int) -> None:
         opening = openings[(number + manner) % len(openings)]
         if opening:
             sock.send(opening)
+    if all_at_once:
+        lasting = count - count // len(openings)  # a wrong magic is closed at once
+        until(lambda: server.metric("rstmdb_connections_active") >= lasting, 20, "all are in")
     for number, sock in enumerate(sockets):
         if (number + manner) % 3:
             _drop(sock)
@@ -218,15 +221,24 @@ def wave(server: Watched, count: int, manner: int) -> None:
 
 
 def test_ten_thousand_connections_leave_nothing(watched: Start, many_descriptors: None) -> None:
+    """Whatever 10,000 connections cost is given back; memory is compared with that of a server in use.
+
+    An interpreter's memory does not shrink to what it was before the most sessions it ever had *at once*: its
+    arenas of a megabyte stay while one block in them is in use. How many sessions of a wave are there at once
+    is chance, 4 to 450 of 500, as it depends on who gets the processor. Three waves as fast as it goes were
+    too few to meet the most, and the waves after them met it: 3 to 5 % more, which stayed, and nothing had
+    leaked. So the first waves are made to be inside all at once, and the log is nearly as long as at the end.
+    """
     server = watched()
     with Wire(server.port) as good:
         good.call("PUT_MACHINE", machine="order", version=1, definition=ORDER)
         good.call("CREATE_INSTANCE", machine="order", version=1, instance_id="i")
+        for _ in range(100):
+            good.call("APPLY_EVENT", instance_id="i", event="NOTE")
         for manner in range(3):
-            wave(server, 500, manner)  # warm: caches, pools and the allocator's arenas
-        settled = server.metric("rstmdb_connections_active")
-        until(lambda: server.metric("rstmdb_connections_active") == 1, 20, f"sessions gone ({settled})")
-        descriptors, memory = server.descriptors(), server.resident_bytes()
+            wave(server, 500, manner, all_at_once=True)
+        until(lambda: server.metric("rstmdb_connections_active") == 1, 20, "sessions are gone")
+        descriptors, memory = server.descriptors(), server.settled_bytes()
         worst = 0.0
         for manner in range(20):
             wave(server, 500, manner)
@@ -241,6 +253,24 @@ def test_ten_thousand_connections_leave_nothing(watched: Start, many_descriptors
         assert server.metric("rstmdb_watch_lagging") == 0
         until(lambda: server.resident_bytes() <= memory * 1.05, 60, f"memory within 5 % of {memory}")
         assert worst < 2.0
+
+
+def test_a_crowd_gives_its_memory_back(watched: Start, many_descriptors: None) -> None:
+    """Of what 2,000 sessions at once take, the C library's part returns to the system when they have left."""
+    server = watched(RSTMDB_MAX_CONNECTIONS="3000")
+    with Wire(server.port) as good:
+        good.call("PING")
+        before = server.settled_bytes()
+        crowd = [Wire(server.port) for _ in range(2000)]
+        for wire in crowd:
+            wire.call("PING")
+        crowded = server.resident_bytes()
+        for wire in crowd:
+            wire.close()
+        until(lambda: server.metric("rstmdb_connections_active") == 1, 20, "they are gone")
+        assert crowded > before * 1.1
+        given_back = (crowded - before) / 3
+        until(lambda: server.resident_bytes() < crowded - given_back, 60, "some of it is given back")
 
 
 def test_over_the_limit_is_told_and_costs_no_place(watched: Start) -> None:

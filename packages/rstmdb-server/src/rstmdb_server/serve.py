@@ -31,6 +31,7 @@ from rstmdb_server.config import load_settings
 from rstmdb_server.database import Database
 from rstmdb_server.http import OperatorHttp
 from rstmdb_server.listener import Listener, LoopHost
+from rstmdb_server.memory_upkeep import MemoryUpkeep
 from rstmdb_server.metrics import Counters
 from rstmdb_server.operator_view import ServerView
 from rstmdb_server.reactor import Reactor
@@ -51,6 +52,7 @@ def serve(settings: Settings, *, config_path: str | None) -> int:
     """Serve until told to stop; returns the exit code."""
     tuning.prefer_the_loop()
     tuning.allow_descriptors(settings.network.max_connections)
+    tuning.share_the_heap()
     process = ServerProcess(settings, config_path=config_path)
     try:
         return anyio.run(process.run, backend_options={"use_uvloop": sys.platform != "win32"})
@@ -123,6 +125,12 @@ class ServerProcess:
         await self._start_http(tasks)
         database = await self._recover(host)
         tuning.freeze_memory()
+        self._memory = MemoryUpkeep(
+            resident=tuning.resident_bytes,
+            freeze=tuning.freeze_more_memory,
+            give_back=tuning.give_back_memory,
+            sequence=database.appended_sequence,
+        )
         counters = self.view.counters
         hub = WatchHub(
             database.log,
@@ -136,7 +144,7 @@ class ServerProcess:
             host,
             settings,
             log=self._log,
-            on_snapshot=_on_snapshot,
+            on_snapshot=self._on_snapshot,
             sync_soon=lambda: self._reactor.commits.sync_soon(),
         )
         self._services = Services(
@@ -251,6 +259,7 @@ class ServerProcess:
             self._reactor.tick()
             self._services.compaction.check()
             self._notify.watchdog(time.monotonic())
+            self._look_after_memory()
             due = self._services.database.log.sync_due_in(time.monotonic())
             if due is not None:
                 delay = min(delay, max(due, 0.001))
@@ -258,6 +267,21 @@ class ServerProcess:
             # Whatever went wrong in this one: syncs that are due and deadlines need the next.
             if not self._stopped:  # also while draining: deadlines hold until the end
                 loop.call_later(delay, self._tick, loop)
+
+    def _look_after_memory(self) -> None:
+        counters = self._services.counters
+        given = self._memory.check(
+            time.monotonic(),
+            occurrences=sum(counters.requests) + counters.connections_accepted,
+            sequence=self._services.database.appended_sequence,
+            busy=self._services.compaction.running,
+        )
+        if given:
+            self._log.debug("memory given back", bytes=given)
+
+    def _on_snapshot(self, running: bool) -> None:
+        if not running:
+            self._memory.snapshot_written(self._services.database.appended_sequence)
 
     def _on_reload_signal(self) -> None:
         self._tasks.start_soon(self._reload)
@@ -335,11 +359,6 @@ class ServerProcess:
                 self._log.info("stopped")
         else:
             database.directory.close()
-
-
-def _on_snapshot(running: bool) -> None:
-    if not running:
-        tuning.freeze_more_memory()
 
 
 def _forwarded(counters: Counters) -> Callable[[str, int], None]:

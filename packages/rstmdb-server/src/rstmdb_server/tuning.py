@@ -1,4 +1,9 @@
-"""What a serving process asks of the interpreter and the system, once, before it serves.
+"""What a serving process asks of the interpreter, the C library and the system.
+
+::
+
+    before it serves     prefer_the_loop, allow_descriptors, share_the_heap, freeze_memory
+    while it serves      freeze_more_memory, give_back_memory (``memory_upkeep.py`` decides when)
 
 Each of these is process-wide, so only ``serve.py`` (and a benchmark that measures the same thing) calls them.
 """
@@ -6,6 +11,7 @@ Each of these is process-wide, so only ``serve.py`` (and a benchmark that measur
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import resource
 import sys
@@ -15,6 +21,8 @@ DESCRIPTORS_RESERVED = 512
 
 SWITCH_INTERVAL_SECONDS = 0.0005
 """How long a worker thread may hold the interpreter against the loop, which serves everybody: short."""
+
+M_ARENA_MAX = -8  # of <malloc.h>
 
 
 def prefer_the_loop() -> None:
@@ -33,6 +41,16 @@ def allow_descriptors(connections: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def share_the_heap() -> None:
+    """Let all threads use one heap; before the first thread is started.
+
+    The C library gives each its own, against contention that threads under the interpreter's lock do not
+    have. Pages of the log that a worker reads and the loop frees would be of no use to anybody else.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 def freeze_memory() -> None:
     """Take what recovery built out of the collector's sight and stop looking at old objects.
 
@@ -45,5 +63,29 @@ def freeze_memory() -> None:
 
 
 def freeze_more_memory() -> None:
-    """Do the same for what has grown since, without looking through it first."""
+    """Do the same for what has grown since.
+
+    It is looked through first: what is garbage when it is frozen would stay for ever.
+    """
+    gc.collect()
     gc.freeze()
+
+
+def give_back_memory() -> None:
+    """Return free memory to the system.
+
+    The collection, beside garbage, empties the interpreter's own lists of free objects; then the C library
+    lets go of each page that nothing stands on.
+    """
+    freeze_more_memory()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_bytes() -> int:
+    """Return how much memory the process has in use, or 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
