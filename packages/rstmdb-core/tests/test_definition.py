@@ -140,6 +140,35 @@ def test_the_canonical_form_has_a_limit():
         parse_definition(text, bytes_max=size - 1)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        machine(*[move(guard=f"ctx.x{number} > 1 || ctx.y") for number in range(60_000)]),
+        machine(meta=[0] * 1_500_000),
+        machine(states=[[]] * 1_500_000),
+    ],
+)
+def test_what_is_much_too_large_is_refused_before_it_is_compiled(document, monkeypatch):
+    """A minute went by until the guards of fifteen megabytes were compiled; then the size was looked at."""
+
+    def compiled(text):
+        raise AssertionError(f"compiled {text}")
+
+    text = json.dumps(document).encode()
+    with monkeypatch.context() as patch:
+        patch.setattr("rstmdb_core.definition.compile_guard", compiled)
+        ((path, message),) = faults(text)
+    assert path == ""
+    assert "the limit of 1048576 bytes" in message
+
+
+def test_a_definition_may_be_sent_with_much_space():
+    document = machine(*[move(event=f"e{number}", guard="ctx.a") for number in range(2_000)])
+    text = json.dumps(document, indent=60).encode()
+    assert len(text) > 1536 * 1024
+    assert parse_definition(text).canonical == parse_definition(json.dumps(document).encode()).canonical
+
+
 names = st.sampled_from(["a", "b", "é", "", 'q"'])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

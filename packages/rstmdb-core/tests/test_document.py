@@ -107,6 +107,29 @@ def test_size_is_that_of_the_compact_form():
         intake(raw, bytes_max=107)
 
 
+@pytest.mark.parametrize("part", [b"[],", b"1,", b'{"a":[1]},', b'{"a":{"b":1}},'])
+def test_a_text_of_far_too_many_values_is_not_decoded(part, monkeypatch):
+    """Decoding what a frame can carry of them took two seconds, and then it was too large."""
+
+    def decoded(raw):
+        raise AssertionError("decoded")
+
+    raw = b'{"a":[' + part * 2_000_000 + b"0]}"
+    with monkeypatch.context() as patch:
+        patch.setattr("rstmdb_core.document._decode", decoded)
+        for call in (
+            lambda: intake(raw, place="payload"),
+            lambda: decode_checked(raw, place="payload", bytes_max=1_000),
+        ):
+            with pytest.raises(DocumentError, match="payload: holds more values than fit"):
+                call()
+
+
+@pytest.mark.parametrize("raw", [b'{"a":[[1],[2],{"b":"[{,,"}]}', b'{"a":1}', b'{"":[]}', b'{"a":{},"b":[]}'])
+def test_what_fits_is_never_taken_for_too_many_values(raw):
+    assert intake(b" " * 99 + raw, bytes_max=len(raw))[1] == raw
+
+
 def test_raw_and_memoryview_are_taken():
     assert intake(msgspec.Raw(b'{"a":1}')) == ({"a": 1}, b'{"a":1}')
     assert intake(memoryview(b'{"a":1}')) == ({"a": 1}, b'{"a":1}')

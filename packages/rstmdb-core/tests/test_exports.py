@@ -14,6 +14,7 @@ from rstmdb_core.errors import CoreError, quote
 
 ALLOWED = {"msgspec", "rstmdb_core"}
 PURE = {
+    "array",
     "bisect",
     "collections",
     "hashlib",

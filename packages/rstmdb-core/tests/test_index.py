@@ -1,5 +1,6 @@
 """The index against plain sets."""
 
+import time
 from itertools import islice
 
 from hypothesis import given, settings
@@ -50,6 +51,22 @@ def test_a_union_in_order(placed, data):
 def test_a_page_does_not_touch_what_lies_before():
     found = filled(range(0, 1_000_000, 3))
     assert list(islice(found.after(899_999), 3)) == [900_000 + 3 * each for each in range(3)]
+
+
+def test_the_way_to_a_rank_in_a_union_is_counted_not_walked():
+    """A list by state alone, from an offset of a million on, stopped the server for a fifth of a second."""
+    sets = [filled(range(first, 400_000, 2)) for first in range(2)]
+
+    def seconds(sets, rank):
+        def once():
+            began = time.process_time()
+            assert len(list(ordinals_from_rank(sets, rank))) == 5
+            return time.process_time() - began
+
+        return min(once() for _ in range(5))
+
+    # Walked, it took four hundred times as long as in one set that is counted.
+    assert seconds(sets, 399_995) < 40 * seconds(sets[:1], 199_995)
 
 
 def test_sets_by_machine_and_state():

@@ -3,6 +3,7 @@
 import pytest
 
 from rstmdb_core import ApplyEvent, CreateInstance, DeleteInstance, get_instance, instance_position
+from rstmdb_core.guard import Guard
 from rstmdb_core.instance import Instance
 
 HUGE = 10**4000
@@ -112,6 +113,19 @@ def test_invalid_transition_says_what_is_allowed_now(engine):
     }
     engine.do(ApplyEvent("o", "PAY"))
     assert engine.refuse(ApplyEvent("o", "PAY")).details["allowed_events"] == ["NOTE"]
+
+
+def test_a_refusal_describes_some_of_very_many_guards(make_engine, monkeypatch):
+    moves = [{"from": "a", "event": "GO", "to": "a", "guard": f"ctx.n == {n}"} for n in range(1_000)]
+    engine = make_engine(machine={"states": ["a"], "initial": "a", "transitions": moves})
+    engine.do(CreateInstance("o", "order", 1, b'{"n":-1}'))
+    explained = []
+    explain = Guard.explain
+    monkeypatch.setattr(Guard, "explain", lambda self, ctx: explained.append(self) or explain(self, ctx))
+    refusal = engine.refuse(ApplyEvent("o", "GO"))
+    assert "any of 1000 guards" in refusal.message
+    assert [each["guard"] for each in refusal.details["guards"]] == [f"ctx.n == {n}" for n in range(50)]
+    assert len(explained) == 50
 
 
 def test_guards_are_tried_in_order_and_the_first_that_passes_wins(make_engine):

@@ -11,7 +11,7 @@ import msgspec
 
 from rstmdb_core.errors import DefinitionError, DocumentError, quote
 from rstmdb_core.instance import Instance
-from rstmdb_core.limits import DETAILS_ITEMS_MAX, DETAILS_TEXT_MAX, NAME_BYTES_MAX, VERSION_MAX
+from rstmdb_core.limits import DETAILS_TEXT_MAX, NAME_BYTES_MAX, VERSION_MAX
 from rstmdb_core.records import Effect, Key, Record
 
 _APPLIED: Final = b'{"applied":true,'
@@ -169,25 +169,25 @@ def offset_conflict(instance: Instance, expected: int) -> Refusal:
 
 
 def invalid_transition(state: str, event: str, allowed: list[str]) -> Refusal:
-    """Refuse: the state has no transition for the event; `allowed` are the events that would be taken now."""
+    """Refuse: the state has no transition for the event; `allowed` are some that would be taken now."""
     return Refusal(
         "INVALID_TRANSITION",
         f"no transition for event {quote(event)} in state {quote(state)}",
         {
             "current_state": state,
             "event": shortened(event),
-            "allowed_events": allowed[:DETAILS_ITEMS_MAX],
+            "allowed_events": allowed,
         },
     )
 
 
-def guard_failed(state: str, event: str, tried: list[dict[str, Any]]) -> Refusal:
-    """Refuse: no guard passed; `tried` are the guards with the values they saw."""
-    guards = "guard" if len(tried) == 1 else f"any of {len(tried)} guards"
+def guard_failed(state: str, event: str, tried: list[dict[str, Any]], count: int) -> Refusal:
+    """Refuse: none of `count` guards passed; `tried` are the first of them with the values they saw."""
+    guards = "guard" if count == 1 else f"any of {count} guards"
     return Refusal(
         "GUARD_FAILED",
         f"event {quote(event)} in state {quote(state)} did not pass its {guards}",
-        {"current_state": state, "event": event, "guards": tried[:DETAILS_ITEMS_MAX]},
+        {"current_state": state, "event": event, "guards": tried},
     )
 
 

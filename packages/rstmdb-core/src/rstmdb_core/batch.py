@@ -47,7 +47,7 @@ def decide_batch(state: State, command: Batch, time_ms: int, new_id: Callable[[]
         if not fits_name(command.principal):
             return bad_request("principal must be a name", parameter="principal")
         scope = key_scope("B", command.principal, command.idempotency_key)
-        mark = batch_mark(command)
+        mark = batch_mark(command, settings.ctx_bytes_max)
         entry = state.idempotency.get(scope)
         if entry is not None and entry.expires_ms > time_ms:
             return key_reused() if entry.fingerprint != mark else Outcome(None, entry.replay())
@@ -84,27 +84,30 @@ def decide_batch(state: State, command: Batch, time_ms: int, new_id: Callable[[]
     return Outcome(Record(state.next_sequence, time_ms, tuple(effects), tuple(keys)), answer)
 
 
-def batch_mark(command: Batch) -> bytes:
+def batch_mark(command: Batch, document_bytes_max: int) -> bytes:
     """Return the fingerprint of a BATCH: its operations without their keys, event ids and expectations."""
-    return fingerprint(
-        b"batch", b"atomic" if command.atomic else b"best_effort", *map(_operation_mark, command.operations)
-    )
+    marks = [_operation_mark(operation, document_bytes_max) for operation in command.operations]
+    return fingerprint(b"batch", b"atomic" if command.atomic else b"best_effort", *marks)
 
 
-def _operation_mark(operation: Operation) -> bytes:
+def _operation_mark(operation: Operation, document_bytes_max: int) -> bytes:
     if isinstance(operation, ApplyEvent):
-        return _joined("apply", [operation.instance_id, operation.event], operation.payload)
+        names: list[Any] = [operation.instance_id, operation.event]
+        return _joined("apply", names, operation.payload, document_bytes_max)
     if isinstance(operation, CreateInstance):
         names = [operation.instance_id, operation.machine, operation.version]
-        return _joined("create", names, operation.initial_ctx)
+        return _joined("create", names, operation.initial_ctx, document_bytes_max)
     if isinstance(operation, DeleteInstance):
-        return _joined("delete", [operation.instance_id], b"")
-    return _joined("refused", [operation.code, operation.message], b"")
+        return _joined("delete", [operation.instance_id], b"", document_bytes_max)
+    return _joined("refused", [operation.code, operation.message], b"", document_bytes_max)
 
 
-def _joined(kind: str, names: list[Any], document: bytes) -> bytes:
+def _joined(kind: str, names: list[Any], document: bytes, bytes_max: int) -> bytes:
     try:
-        text = canonical(decode_checked(bytes(document), place="") or {}) if document else b"{}"
+        text = b"{}"
+        if document:
+            value = decode_checked(bytes(document), place="", bytes_max=bytes_max)
+            text = canonical(value or {})
     except DocumentError:
         # It will be refused; what was sent still tells two requests apart.
         text = bytes(document)

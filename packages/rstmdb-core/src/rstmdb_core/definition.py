@@ -11,6 +11,7 @@ it, and it is what GET_MACHINE returns and the log keeps.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -73,9 +74,12 @@ def parse_definition(raw: bytes, *, bytes_max: int = DEFINITION_BYTES_MAX) -> De
         DefinitionError: With every fault found (up to a limit), in document order.
     """
     try:
-        document = decode_checked(bytes(raw), place="definition")
+        document = decode_checked(bytes(raw), place="definition", bytes_max=bytes_max)
     except DocumentError as error:
         raise DefinitionError([Fault("", f"definition {error.reason}")]) from None
+    if len(raw) > bytes_max and sum(map(len, _texts(document))) > bytes_max:
+        # Its guards might take a minute to compile, and then it would be too large all the same.
+        raise DefinitionError([Fault("", f"definition takes more than the limit of {bytes_max} bytes")])
     reader = _Reader()
     definition = reader.read(document)
     if definition is None:
@@ -84,6 +88,24 @@ def parse_definition(raw: bytes, *, bytes_max: int = DEFINITION_BYTES_MAX) -> De
         size = len(definition.canonical)
         raise DefinitionError([Fault("", f"definition takes {size} bytes, the limit is {bytes_max}")])
     return definition
+
+
+def _texts(document: Any) -> Iterator[str]:
+    """Iterate over texts that are part of the canonical form, if the document is a definition at all."""
+    if not isinstance(document, dict):
+        return
+    holders = [document, *_members(document.get("transitions"))]
+    for holder in holders:
+        if isinstance(holder, dict):
+            for key in ("states", "initial", "from", "event", "to", "guard"):
+                value = holder.get(key)
+                yield from (text for text in _members(value) if isinstance(text, str))
+                if isinstance(value, str):
+                    yield value
+
+
+def _members(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _name_fault(name: str) -> str | None:

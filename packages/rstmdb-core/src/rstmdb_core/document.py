@@ -5,9 +5,14 @@ text may hold what later cannot be read back (1e400, bad UTF-8, depth beyond a r
 it would pin the frame it came in. What `intake` returns is plain compact JSON that every client can read:
 
     object at the top · depth at most 56 · finite doubles · integers of 64 bits (larger ones become doubles)
+
+A frame carries sixteen times what a context may take, and millions of values in it take seconds to decode.
+So a text whose commas and opening brackets alone are too many is refused before anything is decoded: each of
+them is still there in the compact form, unless its object names a key twice.
 """
 
 import re
+from sys import maxsize
 from typing import Any
 
 import msgspec
@@ -48,7 +53,7 @@ def intake(
         return {}, EMPTY
     if type(raw) is not bytes:
         raw = bytes(raw)
-    value = decode_checked(raw, place=place)
+    value = _decode_shallow(raw, place, bytes_max)
     if type(value) is not dict:
         if value is None:
             return {}, EMPTY
@@ -56,15 +61,34 @@ def intake(
     text = _encode(value)
     if len(text) > bytes_max:
         raise DocumentError(place, f"takes {len(text)} bytes, the limit is {bytes_max}")
+    if len(text) > _HARMLESS_BYTES and _long_number(text) is not None:
+        value = _with_bounded_integers(value, place)
+        text = _encode(value)
     return value, text
 
 
-def decode_checked(raw: bytes, *, place: str) -> Any:
+def decode_checked(raw: bytes, *, place: str, bytes_max: int = maxsize) -> Any:
     """Decode any JSON value with the rules of `intake` on depth and numbers.
+
+    Args:
+        raw: JSON text.
+        place: What it is, for error messages.
+        bytes_max: Refuse a text that holds more commas and opening brackets; what is longer otherwise is
+            for the caller to refuse.
 
     Raises:
         DocumentError: The text is not acceptable.
     """
+    value = _decode_shallow(raw, place, bytes_max)
+    if len(raw) > _HARMLESS_BYTES and _long_number(raw) is not None:
+        value = _with_bounded_integers(value, place)
+    return value
+
+
+def _decode_shallow(raw: bytes, place: str, bytes_max: int) -> Any:
+    """Decode with the rules on size and depth."""
+    if len(raw) > bytes_max and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > bytes_max:
+        raise DocumentError(place, f"holds more values than fit into the limit of {bytes_max} bytes")
     try:
         value = _decode(raw)
     except RecursionError:
@@ -78,8 +102,6 @@ def decode_checked(raw: bytes, *, place: str) -> Any:
     # Brackets inside strings count too: a false alarm costs one walk.
     if raw.count(b"[") + raw.count(b"{") > DOCUMENT_DEPTH_MAX and not _shallow_enough(value):
         raise DocumentError(place, f"is nested deeper than {DOCUMENT_DEPTH_MAX}")
-    if _long_number(raw) is not None:
-        value = _with_bounded_integers(value, place)
     return value
 
 

@@ -24,7 +24,7 @@ import msgspec
 
 from rstmdb_core.definition import parse_definition
 from rstmdb_core.errors import CoreError, DumpError
-from rstmdb_core.fold import TOMBSTONE_BYTES
+from rstmdb_core.fold import tombstone_size
 from rstmdb_core.idempotency import Applied, KeyEntry, entry_size, scope_owner
 from rstmdb_core.instance import Instance, Tombstone, make_machine
 from rstmdb_core.state import EngineSettings, State
@@ -248,7 +248,7 @@ class _Loader:
                 state.machines.setdefault(name, {})[version] = make_machine(name, version, definition)
         elif kind == "tombstones":
             for key, offset, expires_ms, ordinal in rest[0]:
-                state.tombstones.put(Tombstone(key, offset, expires_ms, TOMBSTONE_BYTES + len(key), ordinal))
+                state.tombstones.put(Tombstone(key, offset, expires_ms, tombstone_size(key), ordinal))
         elif kind == "end":
             self._end(state, rest)
         else:
@@ -315,4 +315,7 @@ class _Loader:
             if ordinal < table.next_ordinal:
                 raise DumpError("dump numbers its rows beyond its head")
             table.next_ordinal = ordinal
+        # Here, where nobody waits: under a smaller budget than before that may be many.
+        state.idempotency.trim(state.settings.idempotency_bytes_max)
+        state.tombstones.trim(state.settings.tombstone_bytes_max)
         self._ended = True

@@ -85,7 +85,7 @@ def _possible(
     chosen = choose(options, context)
     item: dict[str, Any] = {"event": event, "allowed": chosen is not None}
     if chosen is None:
-        item["error"] = _error(guard_failed(instance.state, event, tried(options, context)))
+        item["error"] = _error(guard_failed(instance.state, event, tried(options, context), len(options)))
     else:
         item["from_state"] = instance.state
         item["to_state"] = chosen.to

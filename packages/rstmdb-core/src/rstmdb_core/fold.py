@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rstmdb_core.definition import parse_definition
 from rstmdb_core.errors import SequenceError
-from rstmdb_core.idempotency import Applied, KeyEntry, entry_size
+from rstmdb_core.idempotency import Applied, KeyEntry, entry_size, text_bytes
 from rstmdb_core.index import InstanceIndex
 from rstmdb_core.instance import Instance, Machine, Tombstone, make_machine
 from rstmdb_core.records import (
@@ -100,8 +100,14 @@ def advanced(instance: Instance, effect: EventApplied, state: str, sequence: int
 
 def tombstone_of(effect: InstanceDeleted, sequence: int, ordinal: int) -> Tombstone:
     """Return the tombstone an effect leaves."""
-    size = TOMBSTONE_BYTES + len(effect.instance_id)
-    return Tombstone(effect.instance_id, sequence, effect.expires_ms, size, ordinal)
+    return Tombstone(
+        effect.instance_id, sequence, effect.expires_ms, tombstone_size(effect.instance_id), ordinal
+    )
+
+
+def tombstone_size(instance_id: str) -> int:
+    """Return the bytes charged for a tombstone."""
+    return TOMBSTONE_BYTES + text_bytes(instance_id)
 
 
 def entry_of(key: Key, effect: Effect | None, sequence: int, ordinal: int) -> KeyEntry:

@@ -29,6 +29,7 @@ EXPIRED_A_RECORD_MAX: Final = 128
 """Expired entries that one record forgets: more than it can store, and too few for anyone to wait for."""
 
 NEVER_MS: Final = 1 << 62
+_EVENT_ID_BYTES: Final = 56
 _BUCKET_BITS: Final = 10
 _STALE_MAX: Final = 64
 FINGERPRINT_BYTES: Final = 16
@@ -178,6 +179,10 @@ class BoundedTable(Generic[E]):
         """
         if time_ms >= self.due_ms:
             self._forget_expired(time_ms >> _BUCKET_BITS)
+        self.trim(bytes_max)
+
+    def trim(self, bytes_max: int) -> None:
+        """Forget what exceeds the budget, oldest first."""
         while self.size_bytes > bytes_max:
             self.discard(self.table.oldest().key)
 
@@ -243,8 +248,16 @@ def event_fingerprint(event: bytes, payload: bytes) -> bytes:
 
 def entry_size(scope: str, answer: bytes | Applied) -> int:
     """Return the bytes charged for a key."""
-    kept = len(answer) if type(answer) is bytes else len(answer.ctx)  # type: ignore[union-attr]
-    return ENTRY_BYTES + len(scope) + kept
+    if type(answer) is bytes:
+        return ENTRY_BYTES + text_bytes(scope) + len(answer)
+    assert isinstance(answer, Applied)
+    size = ENTRY_BYTES + text_bytes(scope) + len(answer.ctx)
+    return size if answer.event_id is None else size + _EVENT_ID_BYTES + text_bytes(answer.event_id)
+
+
+def text_bytes(text: str) -> int:
+    """Return the bytes charged for a text: at most four a character, however few of them are wide."""
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 def applied_answer(

@@ -10,6 +10,7 @@ since.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 from rstmdb_core.answers import (
@@ -36,7 +37,7 @@ from rstmdb_core.document import EMPTY, canonical, decode_object, encode, intake
 from rstmdb_core.errors import DocumentError
 from rstmdb_core.idempotency import applied_answer, event_fingerprint, fingerprint, key_scope
 from rstmdb_core.instance import Instance, Machine
-from rstmdb_core.limits import NAME_BYTES_MAX, OFFSET_MAX, VERSION_MAX
+from rstmdb_core.limits import DETAILS_ITEMS_MAX, NAME_BYTES_MAX, OFFSET_MAX, VERSION_MAX
 from rstmdb_core.records import EventApplied, InstanceCreated, InstanceDeleted, Key
 from rstmdb_core.view import View
 
@@ -145,7 +146,7 @@ def decide_apply(view: View, command: ApplyEvent, time_ms: int, index: int) -> S
         context = decode_object(instance.ctx)
         passing = choose(options, context)
         if passing is None:
-            return guard_failed(instance.state, command.event, tried(options, context))
+            return guard_failed(instance.state, command.event, tried(options, context), len(options))
         transition = passing
     ctx = instance.ctx
     if payload:
@@ -223,21 +224,22 @@ def choose(options: tuple[Transition, ...], context: dict[str, Any]) -> Transiti
 
 
 def tried(options: tuple[Transition, ...], context: dict[str, Any]) -> list[dict[str, Any]]:
-    """Describe guards that did not pass, with the values they saw."""
+    """Describe the first guards of those that did not pass, with the values they saw."""
     return [
         {"guard": option.guard.text, "to": option.to, "values": option.guard.explain(context)}
-        for option in options
+        for option in options[:DETAILS_ITEMS_MAX]
         if option.guard is not None
     ]
 
 
 def allowed_events(machine: Machine, instance: Instance) -> list[str]:
-    """Return the events that would be taken now, guards included, in the definition's order."""
+    """Return the first events that would be taken now, guards included, in the definition's order."""
     events = machine.definition.table.get(instance.state, _NO_EVENTS)
     if not events:
         return []
     context = decode_object(instance.ctx)
-    return [event for event, options in events.items() if choose(options, context) is not None]
+    allowed = (event for event, options in events.items() if choose(options, context) is not None)
+    return list(islice(allowed, DETAILS_ITEMS_MAX))
 
 
 DELETE_MARK: Final = fingerprint(b"delete")

@@ -14,7 +14,6 @@ from rstmdb_core.index import ordinals_after, ordinals_from_rank
 from rstmdb_core.instance import Instance
 from rstmdb_core.limits import PAGE_INSTANCES_DEFAULT, PAGE_INSTANCES_MAX
 from rstmdb_core.state import State
-from rstmdb_core.table import PAGE_BITS
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -103,9 +102,10 @@ def list_instances(
     else:
         after = -1
     offset = max(0, min(offset, state.instance_count))
+    table = state.table
     if machine is None and state_name is None and machines is None:
         total = len(state.instances)
-        matches = _all_after(state, after) if cursor is not None else _all_from_rank(state, offset)
+        matches = table.values_after(after) if cursor is not None else table.values_from_rank(offset)
     else:
         if machines is None:
             sets = state.index.sets(machine, state_name)
@@ -113,7 +113,6 @@ def list_instances(
             names = dict.fromkeys(machines) if machine is None else [machine] if machine in machines else []
             sets = [each for name in names for each in state.index.sets(name, state_name)]
         total = sum(each.count for each in sets)
-        table = state.table
         ordinals = ordinals_after(sets, after) if cursor is not None else ordinals_from_rank(sets, offset)
         matches = (instance for at in ordinals if (instance := table.get(at)) is not None)
     return _page(matches, size, total, state.settings.answer_bytes_max)
@@ -173,32 +172,3 @@ def _ordinal_of(cursor: str) -> int | None:
         return int(cursor[1:], 16)
     except ValueError:
         return None
-
-
-def _all_after(state: State, ordinal: int) -> Iterator[Instance]:
-    table = state.table
-    at = ordinal + 1
-    while at < table.next_ordinal:
-        number = at >> PAGE_BITS
-        page = table.pages.get(number)
-        if page is not None:
-            for instance in page[at - (number << PAGE_BITS) :]:
-                if instance is not None:
-                    yield instance
-        at = (number + 1) << PAGE_BITS
-
-
-def _all_from_rank(state: State, rank: int) -> Iterator[Instance]:
-    table = state.table
-    for number, page in table.pages.items():
-        live = table.live[number]
-        if rank >= live:
-            rank -= live
-            continue
-        for instance in page:
-            if instance is None:
-                continue
-            if rank:
-                rank -= 1
-                continue
-            yield instance
