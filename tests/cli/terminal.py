@@ -71,6 +71,20 @@ class Terminal:
             waiting.wait(0.03)
         return text
 
+    def wait_for_end(self, expected: str) -> str:
+        """Return the text as soon as it ends with something: with a prompt, and what is typed there.
+
+        What a command prints, and an event, is drawn before the prompt below it. And what is typed before a
+        prompt is there goes to a terminal that is not the prompt's yet: it is echoed once more, and Ctrl-D is
+        no key but the end of the input.
+        """
+        waiting = threading.Event()
+        until = time.monotonic() + WAIT_SECONDS
+        while not (text := self.text).endswith(expected):
+            assert time.monotonic() < until, f"no {expected!r} at the end of:\n{text}"
+            waiting.wait(0.03)
+        return text
+
     def close(self) -> None:
         """End whatever runs there."""
         subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True, timeout=20)

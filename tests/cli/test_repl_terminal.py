@@ -16,6 +16,7 @@ from tests.server_process import ServerProcess
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
 GOLDEN = Path(__file__).parent / "golden"
+PROMPT = "rstmdb>"
 
 
 @pytest.fixture
@@ -37,12 +38,13 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
 def test_completion(cli: Cli, client: Client, instance: int, terminal: Callable[..., Terminal]) -> None:
     prompt = terminal(cli)
-    prompt.wait_for("rstmdb>")
+    prompt.wait_for_end(PROMPT)
     prompt.type("pin")
     prompt.press("Tab")
     prompt.wait_for("rstmdb> ping")
     prompt.press("Enter")
     prompt.wait_for("PONG")
+    prompt.wait_for_end(PROMPT)
     prompt.type("create ord")
     prompt.press("Tab")
     prompt.wait_for("rstmdb> create order")
@@ -51,6 +53,7 @@ def test_completion(cli: Cli, client: Client, instance: int, terminal: Callable[
     prompt.wait_for("rstmdb> create order 1")
     prompt.press("C-c")
     prompt.wait_for("^C")
+    prompt.wait_for_end(PROMPT)
     prompt.type("apply o")
     prompt.press("Tab")
     prompt.wait_for("rstmdb> apply o-1")
@@ -59,11 +62,13 @@ def test_completion(cli: Cli, client: Client, instance: int, terminal: Callable[
     prompt.wait_for("rstmdb> apply o-1 PAY")
     prompt.press("Enter")
     prompt.wait_for("PAY created → paid")
+    prompt.wait_for_end(PROMPT)
     prompt.type("apply o-1 ")  # another state, other events
     prompt.press("Tab")
     prompt.wait_for("rstmdb> apply o-1 SHIP")
     prompt.press("C-c")
     prompt.wait_for("^C", count=2)
+    prompt.wait_for_end(PROMPT)
     prompt.type("describe ")
     prompt.press("Tab")
     prompt.wait_for("rstmdb> describe o-1")
@@ -75,6 +80,7 @@ def test_completion(cli: Cli, client: Client, instance: int, terminal: Callable[
     prompt.press("Tab")
     prompt.press("C-c")
     prompt.wait_for("^C", count=3)
+    prompt.wait_for_end(PROMPT)
     prompt.press("C-d")
     prompt.wait_for("[ended with 0]")
 
@@ -84,31 +90,34 @@ def test_history_is_kept_between_sessions_and_shared_with_the_original(
 ) -> None:
     (cli.home / ".rstmdb_history").write_text("#V2\nget o-1\nput-machine x 1 {\\n\\\\}\n")
     prompt = terminal(cli)
-    prompt.wait_for("rstmdb>")
+    prompt.wait_for_end(PROMPT)
     prompt.press("Up")
     prompt.wait_for("   ...> \\}")  # an entry of two lines, as two lines
     prompt.press("Up", "Up")
     prompt.wait_for("rstmdb> get o-1")
     prompt.press("Enter")
     prompt.wait_for("State: created")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("ping")
     prompt.wait_for("PONG")
+    prompt.wait_for_end(PROMPT)
     prompt.enter(" info")
     prompt.wait_for("server_version")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("quit")
     prompt.wait_for("Disconnected.")
     prompt.wait_for("[ended with 0]")
     kept = (cli.home / ".rstmdb_history").read_text().splitlines()
     assert kept == ["#V2", "get o-1", "put-machine x 1 {\\n\\\\}", "get o-1", "ping", "quit"]
     again = terminal(cli)
-    again.wait_for("rstmdb>")
+    again.wait_for_end(PROMPT)
     again.press("Up", "Up")
     again.wait_for("rstmdb> ping")
 
 
 def test_multi_line_json(cli: Cli, client: Client, instance: int, terminal: Callable[..., Terminal]) -> None:
     prompt = terminal(cli)
-    prompt.wait_for("rstmdb>")
+    prompt.wait_for_end(PROMPT)
     prompt.enter('apply o-1 PAY {"note": "two words",')
     prompt.wait_for("   ...>")
     prompt.enter('"deep": {"a": [1,')
@@ -121,10 +130,12 @@ def test_multi_line_json(cli: Cli, client: Client, instance: int, terminal: Call
         "note": "two words",
         "deep": {"a": [1, 2]},
     }
+    prompt.wait_for_end(PROMPT)
     prompt.enter("apply o-1 SHIP {")
     prompt.wait_for("   ...>", count=3)
     prompt.press("C-c")
     prompt.wait_for("^C")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("ping")
     prompt.wait_for("PONG")
 
@@ -133,22 +144,29 @@ def test_a_restart_of_the_server_in_between(tmp_path: Path, terminal: Callable[.
     with ServerProcess(tmp_path / "data") as server:
         cli = Cli(tmp_path, server.address)
         prompt = terminal(cli)
-        prompt.wait_for("rstmdb>")
+        prompt.wait_for_end(PROMPT)
         prompt.enter("ping")
         prompt.wait_for("PONG")
+        prompt.wait_for_end(PROMPT)
         server.stop()
         server.start()
         prompt.enter("ping")
         prompt.wait_for("PONG", count=2)
+        prompt.wait_for_end(PROMPT)
         prompt.enter("list-machines")
         prompt.wait_for("No machines")
+        prompt.wait_for_end(PROMPT)
         server.stop()
         prompt.enter("\\timing")
+        prompt.wait_for("Timing is on.")
+        prompt.wait_for_end(PROMPT)
         prompt.enter("rc")
         prompt.wait_for("Reconnect failed: ")
+        prompt.wait_for_end(PROMPT)
         server.start()
         prompt.enter("rc")
         prompt.wait_for("Reconnected!")
+        prompt.wait_for_end(PROMPT)
         prompt.enter("ping")
         prompt.wait_for("PONG", count=3)
 
@@ -157,27 +175,29 @@ def test_a_server_that_is_gone_leads_to_reconnect(tmp_path: Path, terminal: Call
     with ServerProcess(tmp_path / "data") as server:
         cli = Cli(tmp_path, server.address)
         prompt = terminal(cli, "--timeout", "0.5")
-        prompt.wait_for("rstmdb>")
+        prompt.wait_for_end(PROMPT)
         server.stop()
         prompt.enter("list-machines")
         prompt.wait_for("type 'reconnect' to try again")
-        assert "Traceback" not in prompt.text
+        assert "Traceback" not in prompt.wait_for_end(PROMPT)
 
 
 def test_events_appear_while_one_types(
     cli: Cli, client: Client, instance: int, terminal: Callable[..., Terminal]
 ) -> None:
     prompt = terminal(cli)
-    prompt.wait_for("rstmdb>")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("watch-all --machines order")
     prompt.wait_for("Watching all events (sub_id: sub-")
+    prompt.wait_for_end(PROMPT)
     prompt.type("pin")
-    prompt.wait_for("rstmdb> pin")
+    prompt.wait_for_end("rstmdb> pin")
     offset = client.apply_event("o-1", "PAY").wal_offset
-    text = prompt.wait_for(f"{offset}  o-1  PAY  created → paid")
-    assert text.rstrip().endswith("rstmdb> pin")
+    prompt.wait_for(f"{offset}  o-1  PAY  created → paid")
+    prompt.wait_for_end("rstmdb> pin")
     prompt.enter("g")
     prompt.wait_for("PONG")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("unwatch")
     prompt.wait_for("Removed subscription sub-")
 
@@ -186,24 +206,30 @@ def test_timing_repetition_and_questions(
     cli: Cli, client: Client, instance: int, terminal: Callable[..., Terminal]
 ) -> None:
     prompt = terminal(cli)
-    prompt.wait_for("rstmdb>")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("\\timing")
     prompt.wait_for("Timing is on.")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("ping")
-    assert re.search(r"PONG\nTime: \d+\.\d{3} ms", prompt.wait_for("Time: ", count=2))
+    prompt.wait_for("Time: ", count=2)
+    assert re.search(r"PONG\nTime: \d+\.\d{3} ms", prompt.wait_for_end(PROMPT))
     prompt.enter("\\timing")
     prompt.wait_for("Timing is off.")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("ping")
     prompt.wait_for("PONG", count=2)
+    prompt.wait_for_end(PROMPT)
     prompt.enter("\\watch 0.05")
     prompt.wait_for("(every 0.05s)  ping", count=3)
     prompt.press("C-c")
     prompt.wait_for("^C")
+    prompt.wait_for_end(PROMPT)
     prompt.enter("delete o-1")
     prompt.wait_for("Delete instance o-1? [y/N]")
     prompt.enter("n")
     prompt.wait_for("Not done.")
     assert client.get_instance("o-1").state == "created"
+    prompt.wait_for_end(PROMPT)
     prompt.enter("d o-1")
     prompt.wait_for("Delete instance o-1? [y/N]", count=2)
     prompt.enter("y")
@@ -218,9 +244,8 @@ def test_commands_on_a_terminal(
     assert listed.splitlines()[0].split()[:4] == ["ID", "MACHINE", "VERSION", "STATE"]
     assert "o-1  order" in listed
     top = terminal(cli, "top", "-d", "0.1")
-    text = top.wait_for("created")
-    assert "1 instances of" in text
-    assert "OPERATION" in text
+    for shown in ("1 instances of", "OPERATION", "created"):
+        top.wait_for(shown)
     top.press("C-c")
     top.wait_for("[ended with 0]")
     asked = terminal(cli, "flush-all")
@@ -237,7 +262,7 @@ def test_a_session_as_a_person_sees_it(tmp_path: Path, terminal: Callable[..., T
     with ServerProcess(tmp_path / "data") as server:
         cli = Cli(tmp_path, server.address)
         prompt = terminal(cli)
-        prompt.wait_for("rstmdb>")
+        prompt.wait_for_end(PROMPT)
         with Client(host="127.0.0.1", port=server.port) as client:
             client.put_machine("order", 1, ORDER)
         steps = [
@@ -258,9 +283,10 @@ def test_a_session_as_a_person_sees_it(tmp_path: Path, terminal: Callable[..., T
             before = prompt.text.count(expected)
             prompt.enter(line)
             prompt.wait_for(expected, count=before + 1)
-            prompt.wait_for("rstmdb>" if expected != "...>" else "...>")
+            prompt.wait_for_end(PROMPT if expected != "...>" else "...>")
         prompt.press("C-c")
         prompt.wait_for("^C")
+        prompt.wait_for_end(PROMPT)
         prompt.press("C-d")
         seen = prompt.wait_for("[ended with 0]").replace(server.address, "127.0.0.1:PORT")
     path = GOLDEN / "repl.txt"

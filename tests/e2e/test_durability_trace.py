@@ -260,6 +260,22 @@ def check_call_order(text: str) -> None:
     assert syncs > 10
 
 
+def delays_to_sync(trace: Path) -> list[float]:
+    """Return the seconds from each marked write, or the first of some, to the sync that follows it."""
+    writes = []
+    delays = []
+    for line in trace.read_text(errors="replace").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break  # it is being written
+        stamp = float(line.split()[1])
+        if "pwrite64" in line and "mark-1-1" in line:
+            writes.append(stamp)
+        elif "fdatasync" in line and ".wal" in line and writes:
+            delays.append(stamp - writes[0])
+            writes.clear()
+    return delays
+
+
 @needs_strace
 @pytest.mark.timeout(60)
 def test_a_real_server_syncs_every_ms_without_more_writes(tmp_path: Path) -> None:
@@ -273,17 +289,12 @@ def test_a_real_server_syncs_every_ms_without_more_writes(tmp_path: Path) -> Non
                         load.request("PUT_MACHINE", machine="mark-1-1", version=version, definition=MACHINE)
                     )
                     sock.recv(65536)
-                    time.sleep(0.4)  # the interval under test is wall time of another process
+                    deadline = time.monotonic() + 10
+                    while len(delays_to_sync(trace)) < version:
+                        assert time.monotonic() < deadline, trace.read_text(errors="replace")
+                        time.sleep(0.02)
         finally:
             stop_tracing(tracer)
-    writes = []
-    delays = []
-    for line in trace.read_text(errors="replace").splitlines():
-        stamp = float(line.split()[1])
-        if "pwrite64" in line and "mark-1-1" in line:
-            writes.append(stamp)
-        elif "fdatasync" in line and ".wal" in line and writes:
-            delays.append(stamp - writes[0])
-            writes.clear()
+    delays = delays_to_sync(trace)
     assert len(delays) == 3
     assert all(0.05 <= delay <= 0.2 for delay in delays), delays

@@ -54,6 +54,10 @@ class Watched:
         pages = int(Path(f"/proc/{self.server.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def loop_seconds(self) -> float:
+        """CPU time of the loop's thread, which serves everybody."""
+        return int(Path(f"/proc/{self.server.pid}/schedstat").read_text().split()[0]) / 1e9
+
     def settled_bytes(self) -> int:
         """Resident memory once it has been the same for as long as the server needs to give some back."""
         least, since = self.resident_bytes(), time.monotonic()

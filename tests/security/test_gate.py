@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from rstmdb_server.auth import PERMISSIONS, Need, Scope
 from rstmdb_server.permissions import GRANTS
-from tests.security.conftest import secrets_text
+from tests.security.conftest import secrets_text, until
 from tests.server_process import ServerProcess
 from tests.wire import ORDER, Wire
 
@@ -230,10 +232,14 @@ def test_wrong_empty_and_expired_tokens(furnished: ServerProcess) -> None:
 
 def test_a_token_that_expires_while_it_is_used(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
-    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
-    secrets.write_text(secrets_text({"boss": "", "guest": f"expires={expires}"}))
+    secrets.write_text(secrets_text({"boss": ""}))
     settings = {"RSTMDB_AUTH_REQUIRED": "1", "RSTMDB_AUTH_SECRETS_FILE": str(secrets)}
     with ServerProcess(tmp_path / "data", environ=settings) as server, Wire(server.port) as guest:
+        # Its time begins when the server runs: a start may take as long as the token lives.
+        expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
+        secrets.write_text(secrets_text({"boss": "", "guest": f"expires={expires}"}))
+        os.kill(server.pid, signal.SIGHUP)
+        until(lambda: "configuration reloaded" in server.output, 10, "the token is known")
         guest.authenticate("guest")
         subscription = guest.call("WATCH_ALL")["subscription_id"]
         guest.call("LIST_MACHINES")

@@ -287,7 +287,7 @@ def test_over_the_limit_is_told_and_costs_no_place(watched: Start) -> None:
     assert told == 60
     assert server.metric("rstmdb_connections_active") == 5
     assert server.metric("rstmdb_connections_total") == 5
-    assert server.metric('rstmdb_connections_refused_total{reason="limit"}') == 80
+    until(lambda: server.metric('rstmdb_connections_refused_total{reason="limit"}') == 80, 10, "all are told")
     # The refused who still stand at the door do not take the place that gets free.
     lingering = [Wire(server.port) for _ in range(20)]
     until(
@@ -302,12 +302,14 @@ def test_over_the_limit_is_told_and_costs_no_place(watched: Start) -> None:
 
 
 def test_a_flood_of_requests_leaves_others_their_share(watched: Start) -> None:
+    """What the server works between a request and its answer, in CPU time: other programs take none of it."""
     server = watched()
-    with Wire(server.port) as good:
+    with contextlib.ExitStack() as stack:
+        good = stack.enter_context(Wire(server.port))
         good.call("PUT_MACHINE", machine="order", version=1, definition=ORDER)
         good.call("CREATE_INSTANCE", machine="order", version=1, instance_id="i")
-        alone = sorted(_apply_seconds(good) for _ in range(200))
-        floods = [Wire(server.port) for _ in range(4)]
+        alone = sorted(_work_of_an_apply(server, good) for _ in range(200))
+        floods = [stack.enter_context(Wire(server.port)) for _ in range(4)]
         data = frame(request("GET_INSTANCE", {"instance_id": "i"})) * 2000
         for wire in floods:
             wire.socket.setblocking(False)
@@ -318,16 +320,14 @@ def test_a_flood_of_requests_leaves_others_their_share(watched: Start) -> None:
                     wire.socket.send(data)
                 with contextlib.suppress(BlockingIOError):
                     wire.socket.recv(1_000_000)
-            beside.append(_apply_seconds(good))
+            beside.append(_work_of_an_apply(server, good))
         beside.sort()
-        assert beside[190] < 5 * alone[190] + 0.25, (
+        assert beside[190] < 5 * alone[190] + 0.05, (
             "a flood may cost some turns, not the others' place in them"
         )
-        for wire in floods:
-            wire.close()
 
 
-def _apply_seconds(wire: Wire) -> float:
-    began = time.monotonic()
+def _work_of_an_apply(server: Watched, wire: Wire) -> float:
+    began = server.loop_seconds()
     wire.call("APPLY_EVENT", instance_id="i", event="NOTE")
-    return time.monotonic() - began
+    return server.loop_seconds() - began
