@@ -244,7 +244,7 @@ def main(arguments: list[str]) -> None:
     for number, seed in enumerate(seeds()):
         Path(directory, f"seed-{number:04}").write_bytes(seed)
     atheris.instrument_all()
-    flags = [f"-max_total_time={options.seconds}", f"-max_len={LIMIT}", "-rss_limit_mb=2048", "-timeout=20"]
+    flags = [f"-max_total_time={options.seconds}", f"-max_len={LIMIT}", "-rss_limit_mb=2048", "-timeout=60"]
     atheris.Setup([sys.argv[0], *flags, directory], check)
     atheris.Fuzz()
 
