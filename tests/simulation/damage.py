@@ -27,8 +27,9 @@ from rstmdb_storage.compaction import Retention
 from rstmdb_storage.config import LogConfig
 from rstmdb_storage.datadir import DataDirectory
 from rstmdb_storage.errors import CorruptionError, FormatError
+from rstmdb_storage.frame import FRAME_HEADER_BYTES, KIND_GROUP
+from rstmdb_storage.frame_decoder import take_frames
 from rstmdb_storage.log import EmbeddedLog
-from rstmdb_storage.record import FRAME_HEADER_BYTES, KIND_GROUP, take_frames
 from rstmdb_storage.segment import SEGMENT_HEADER_BYTES
 from rstmdb_storage.snapshot import SnapshotStore
 from tests.simulation.filesystem import SECTOR, Disk, SimulatedFileSystem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rstmdb_storage import jobs, opening, recovery, schedule, segment
+from rstmdb_storage import jobs, opening, repair, schedule, segment
 from tests.simulation import host
 from tests.simulation.mutants import MUTANTS, Detector, Mutant, hunt, planted
 
@@ -15,7 +15,7 @@ SLOW = (
     "space:",
     "schedule:SyncSchedule.sync_due_at",
     "jobs:Rotation",
-    "recovery:_walk",
+    "tail:_follow",
 )
 
 
@@ -37,7 +37,7 @@ def originals() -> tuple[object, ...]:
     return (
         segment.put_in_place,
         jobs.put_in_place,
-        recovery.repair,
+        repair.repair,
         opening.repair,
         schedule.SyncSchedule.wants_sync,
         host.compact,

@@ -10,9 +10,9 @@ import pytest
 
 from rstmdb_storage import CorruptionError, OsFileSystem, decision
 from rstmdb_storage.decision import DECISIONS, Behind, Place, Verdict
-from rstmdb_storage.record import KIND_MARK, encode_control, encode_group
-from rstmdb_storage.recovery import survey
+from rstmdb_storage.frame import KIND_MARK, encode_control, encode_group
 from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, SegmentHeader, segment_name
+from rstmdb_storage.survey import survey
 
 FILE_BYTES = 16_384
 CELLS = list(itertools.product((True, False), Place, Behind))
@@ -68,7 +68,6 @@ def behind_bytes(behind: Behind, proof: str | None, next_sequence: int, position
         return encode_control(
             KIND_MARK,
             next_sequence=next_sequence,
-            durable_sequence=next_sequence - 1,
             synced_bytes=position + 8,
             epoch=1,
             flags=0,

@@ -254,7 +254,7 @@ class EmbeddedHarness:
         self._log: EmbeddedLog | None = None
 
     def open(self) -> Log:
-        if self._log is not None and self._log._closed and self._directory is not None:
+        if self._log is not None and self._log._published.closed and self._directory is not None:
             self._directory.close()
         self._directory = DataDirectory.open(OsFileSystem(), self._path)
         config = LogConfig(segment_bytes=4096, reserve_bytes=0, fsync=FsyncPolicy.parse(self.policy))
@@ -267,8 +267,8 @@ class EmbeddedHarness:
 
     def break_storage(self) -> None:
         assert self._log is not None
-        self._log._file = FailingFile(self._log._file)
-        self._log._file.broken = True
+        self._log._writer._file = FailingFile(self._log._writer._file)
+        self._log._writer._file.broken = True
 
 
 class RelaxedHarness(EmbeddedHarness):
@@ -276,7 +276,7 @@ class RelaxedHarness(EmbeddedHarness):
 
     def break_storage(self) -> None:
         assert self._log is not None
-        self._log._file.close()
+        self._log._writer.close()
 
 
 @pytest.fixture(

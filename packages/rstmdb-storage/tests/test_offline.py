@@ -7,7 +7,7 @@ import pytest
 
 from rstmdb_storage import CorruptionError, OsFileSystem, open_offline
 from rstmdb_storage.decision import Verdict
-from rstmdb_storage.segment import segment_name
+from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, segment_name
 
 
 def everything(reader: Any, oldest: int) -> list[Any]:
@@ -39,7 +39,7 @@ def test_a_log_is_read_and_nothing_is_written(open_log: Any, commit: Any, fs: An
 def test_a_torn_log_is_read_to_where_it_would_be_cut(open_log: Any, commit: Any, wal: str) -> None:
     log = open_log()
     commit(log, b"whole")
-    start = log._position
+    start = SEGMENT_HEADER_BYTES + log.statistics.segments[-1].record_bytes
     commit(log, b"torn" * 100)
     path = Path(wal, segment_name(1))
     path.write_bytes(path.read_bytes()[: start + 100].ljust(4096, b"\0"))

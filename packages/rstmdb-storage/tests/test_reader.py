@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from rstmdb_storage import CorruptionError, EmbeddedLog, LogClosed, LogConfig, SequenceTrimmed
-from rstmdb_storage.reader import WINDOW_BYTES, SegmentReader
-from rstmdb_storage.record import encode_group, take_frames
+from rstmdb_storage.frame import encode_group
+from rstmdb_storage.frame_decoder import WINDOW_BYTES, take_frames
+from rstmdb_storage.reader import SegmentReader
 from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, segment_name
 
 
@@ -161,6 +162,26 @@ def test_frames_that_do_not_follow_are_refused(open_log: Any, commit: Any, wal: 
     log._published.state[1][0].end = two.offset
     with pytest.raises(CorruptionError, match=r"ends before sequence 2, the next one begins at"):
         log.reader().read(1)
+
+
+def test_damage_in_a_sealed_segment_is_refused_when_it_is_read(
+    open_log: Any, commit: Any, wal: str, flip: Any
+) -> None:
+    log = open_log()
+    for at in range(30):
+        commit(log, b"%04d" % at * 100)
+    second = log.statistics.segments[1]
+    data = Path(wal, second.name).read_bytes()
+    at = take_frames(data, SEGMENT_HEADER_BYTES, 10**6)[0][1].offset
+    flip(str(Path(wal, second.name)), at + 100)
+    assert log.read(1, records_max=second.first_sequence)[-1].first_sequence == second.first_sequence
+    with pytest.raises(CorruptionError) as refused:
+        log.read(1, bytes_max=10**6)
+    assert refused.value.path == str(Path(wal, second.name))
+    assert refused.value.position == at
+    # What is behind can still be asked for.
+    third = log.statistics.segments[2].first_sequence
+    assert log.read(third)[0].first_sequence == third
 
 
 def test_a_frame_with_a_good_check_and_nonsense_inside_is_refused(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rstmdb_storage import record, segment
+from rstmdb_storage import frame, segment
 from rstmdb_storage.decision import DECISIONS, Behind, Place
 
 PACKAGE = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def test_the_described_decisions_are_those_taken(described: str) -> None:
 def test_the_described_places_are_those_of_the_layouts(described: str) -> None:
     for title, layout, size in (
         ("## Segments", segment._FIELDS, segment.SEGMENT_HEADER_BYTES),
-        ("## Frames", record._HEADER, record.FRAME_HEADER_BYTES),
+        ("## Frames", frame.FRAME_HEADER, frame.FRAME_HEADER_BYTES),
     ):
         table = described.split(title)[1].split("\n\n")[2]
         fields = [

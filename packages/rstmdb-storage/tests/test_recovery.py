@@ -18,17 +18,22 @@ import pytest
 from rstmdb_storage import CorruptionError, EmbeddedLog, FormatError, LogConfig, OsFileSystem
 from rstmdb_storage.commit import FsyncPolicy
 from rstmdb_storage.decision import Place, Verdict
+from rstmdb_storage.frame import CONTROL_FRAME_BYTES, KIND_EPOCH
+from rstmdb_storage.frame_decoder import WINDOW_BYTES, take_frames
 from rstmdb_storage.opening import SEQUENCE_JUMP
-from rstmdb_storage.reader import WINDOW_BYTES
-from rstmdb_storage.record import CONTROL_FRAME_BYTES, KIND_EPOCH, take_frames
-from rstmdb_storage.recovery import Progress
 from rstmdb_storage.segment import SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, read_header, segment_name
+from rstmdb_storage.tail import Progress
 
 SMALL = LogConfig(segment_bytes=4096, reserve_bytes=0)
 
 
 def contents(log: EmbeddedLog) -> list[tuple[int, int, bytes]]:
     return [tuple(record) for record in log.read(log.oldest_sequence)]
+
+
+def end_of(log: EmbeddedLog) -> int:
+    """Return where the frames of the active segment end."""
+    return SEGMENT_HEADER_BYTES + log.statistics.segments[-1].record_bytes
 
 
 def segment(wal: str, number: int = 1) -> Path:
@@ -112,10 +117,10 @@ def test_the_unproven_tail_is_written_again_and_synced_before_the_epoch(
 def test_a_write_that_ended_anywhere_is_cut_and_the_log_goes_on(open_log: Any, commit: Any, wal: str) -> None:
     expected = write_some(open_log, commit)
     log = open_log()
-    start = log._position
+    start = end_of(log)
     commit(log, b"torn" * 150)
     whole = segment(wal).read_bytes()
-    end = log._position
+    end = end_of(log)
     for landed in [*range(0, end - start, 13), end - start - 1]:
         segment(wal).write_bytes(whole[: start + landed].ljust(len(whole), b"\0"))
         log = open_log()
@@ -150,7 +155,7 @@ def test_a_flipped_bit_is_harmless_or_refused_with_its_place(
     commit(log, b"the last commit" * 9)
     expected = contents(log)
     log.close()
-    end = log._position
+    end = end_of(log)
     refused = 0
     for position in [*range(end), *range(end, 4096, 97)]:
         copy = tmp_path / "copy"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rstmdb_storage import CorruptionError, FormatError
-from rstmdb_storage.record import crc32c
+from rstmdb_storage.checksum import crc32c
 from rstmdb_storage.segment import (
     SEGMENT_HEADER_BYTES,
     Prepared,

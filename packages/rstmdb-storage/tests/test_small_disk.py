@@ -51,7 +51,7 @@ class Writer:
         self.log, self.report = EmbeddedLog.open(OsFileSystem(), self.wal, CONFIG)
 
     def kill(self) -> None:
-        self.log._file.close()
+        self.log._writer.close()
         self.log.reader().close()
 
     def append(self, body: bytes) -> None:

@@ -32,11 +32,14 @@ from rstmdb_storage.interface import (
     SegmentInfo,
     TrimResult,
 )
-from rstmdb_storage.jobs import Preparation, Trimming
+from rstmdb_storage.jobs import Preparation
 from rstmdb_storage.log import EmbeddedLog
 from rstmdb_storage.offline import open_offline
-from rstmdb_storage.recovery import Progress, RecoveryReport, Survey
+from rstmdb_storage.opening import RecoveryReport
 from rstmdb_storage.snapshot import Snapshot, SnapshotFailed, SnapshotInfo, SnapshotStore, SnapshotWriter
+from rstmdb_storage.survey import Survey
+from rstmdb_storage.tail import Progress
+from rstmdb_storage.trimming import Trimming
 
 __all__ = [
     "Commit",

@@ -3,7 +3,7 @@
 The last segment is read to the first place where no valid frame follows. What stands there is one of
 
 ==========  =================================================================================
-shape       what is there (`rstmdb_storage.record.Shape`, and one more)
+place       what is there
 ==========  =================================================================================
 BLANK       zeros, or the end of the file
 PARTIAL     a sector's part of a header, or its end, is zero or missing

@@ -26,7 +26,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from typing import Protocol
+from typing import Final, Protocol
 
 from rstmdb_storage.errors import LockedError
 
@@ -121,6 +121,10 @@ class FileSystem(Protocol):
         ...
 
 
+# On macOS a plain sync stops at the drive's own cache.
+_FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
+
+
 class OsFile:
     """A file descriptor of the operating system."""
 
@@ -168,12 +172,10 @@ class OsFile:
 
     def sync(self) -> None:
         """See `File.sync`."""
-        full_sync = getattr(fcntl, "F_FULLFSYNC", None)
-        if full_sync is not None:
-            # On macOS a plain sync stops at the drive's own cache.
-            fcntl.fcntl(self._descriptor, full_sync)
-        else:
+        if _FULL_SYNC is None:
             os.fdatasync(self._descriptor)
+        else:
+            fcntl.fcntl(self._descriptor, _FULL_SYNC)
 
     def size(self) -> int:
         """See `File.size`."""

@@ -17,11 +17,23 @@ what is appended meanwhile goes into the next. Nothing may be read or shown abov
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-from rstmdb_storage.record import LogRecord
+from typing import NamedTuple, Protocol, runtime_checkable
 
 __all__ = ["Commit", "Log", "LogReader", "LogRecord", "LogStatistics", "SegmentInfo", "TrimResult"]
+
+
+class LogRecord(NamedTuple):
+    """One record as it was appended.
+
+    Attributes:
+        first_sequence: The sequence of its first effect.
+        count: How many sequences it takes.
+        body: Its bytes, opaque here.
+    """
+
+    first_sequence: int
+    count: int  # type: ignore[assignment]  # hides `tuple.count`, which nobody wants here
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

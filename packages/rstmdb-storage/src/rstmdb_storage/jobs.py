@@ -1,4 +1,4 @@
-"""The parts of the log that block: each a job that is made and finished in the loop, and runs anywhere.
+"""The parts of writing that block: each a job that is made and finished in the loop, and runs anywhere.
 
 A job carries all it needs, touches nothing that the loop touches, and keeps a failure for the loop to find.
 """
@@ -10,10 +10,9 @@ import errno
 from typing import Final
 
 from rstmdb_storage.filesystem import File, FileSystem
-from rstmdb_storage.record import encode_group
 from rstmdb_storage.segment import Prepared, SegmentHeader, put_in_place, write_fully
 
-__all__ = ["Preparation", "Rotation", "SegmentCommit", "Trimming"]
+__all__ = ["Preparation", "Rotation", "SegmentCommit"]
 
 _FILL_BYTES: Final = 1 << 20
 
@@ -46,53 +45,47 @@ class Rotation:
 
 
 class SegmentCommit:
-    """One group on its way to the disk, or a sync on its own (`bodies` is empty then).
+    """One group on its way to the disk, or a mark, or a sync on its own; made by `SegmentWriter`.
 
     The steps of `run`, each only if asked for::
 
-        rotation ─▶ write the group ─▶ sync ─▶ write a mark ─▶ sync
+        rotation ─▶ sync what is there ─▶ write `data` ─▶ sync
 
     Attributes:
+        rotation: What makes the file the active segment, or None if it is that already.
+        sync_first: Whether to sync before writing: a mark says that all before it is synced.
+        data: A frame; empty for a sync on its own.
+        file: Where it goes.
+        position: The place there.
+        sync: Whether to sync after writing.
+        records: How many records it holds; 0 without a group.
         last_sequence: The last sequence that is durable once this has been finished.
         error: What made it fail, or None.
         done: Whether it has run.
     """
 
+    # Set from outside: one is made for each turn, and a constructor would cost as much as all else here.
     __slots__ = (
-        "bodies",
-        "bytes_written",
-        "counts",
+        "data",
         "done",
-        "durable_sequence",
-        "epoch",
         "error",
         "file",
-        "first_sequence",
-        "flags",
         "last_sequence",
-        "mark",
-        "mark_position",
         "position",
+        "records",
         "rotation",
         "sync",
-        "synced_bytes",
+        "sync_first",
     )
 
-    bodies: list[bytes]
-    counts: list[int]
-    first_sequence: int
-    last_sequence: int
-    durable_sequence: int
-    synced_bytes: int
-    epoch: int
-    flags: int
+    rotation: Rotation | None
+    sync_first: bool
+    data: bytes
     file: File
     position: int
-    rotation: Rotation | None
     sync: bool
-    mark: bytes
-    mark_position: int
-    bytes_written: int
+    records: int
+    last_sequence: int
     error: Exception | None
     done: bool
 
@@ -106,25 +99,16 @@ class SegmentCommit:
         try:
             if self.rotation is not None:
                 self.rotation.run()
-            if self.bodies:
-                data = encode_group(
-                    self.bodies,
-                    self.counts,
-                    first_sequence=self.first_sequence,
-                    durable_sequence=self.durable_sequence,
-                    synced_bytes=self.synced_bytes,
-                    epoch=self.epoch,
-                    flags=self.flags,
-                )
-                self.bytes_written = len(data)
-                written = self.file.pwrite(data, self.position)
+            file = self.file
+            if self.sync_first:
+                file.sync()
+            data = self.data
+            if data:
+                written = file.pwrite(data, self.position)
                 if written != len(data):
-                    write_fully(self.file, data[written:], self.position + written)
+                    write_fully(file, data[written:], self.position + written)
             if self.sync:
-                self.file.sync()
-            if self.mark:
-                write_fully(self.file, self.mark, self.mark_position)
-                self.file.sync()
+                file.sync()
         except Exception as error:
             # Whatever it was, nobody knows what is on the disk now: the loop poisons the log.
             self.error = error
@@ -178,48 +162,3 @@ class Preparation:
     def disk_full(self) -> bool:
         """Whether it failed for want of space."""
         return self.error is not None and self.error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-class Trimming:
-    """Removes files of sealed segments, oldest first, each durably before the next.
-
-    In this order, what is left after a crash or a failure at any point has no gap. A file that is gone
-    already is one whose removal an earlier trim could not sync: that is made up for.
-
-    Attributes:
-        removed: How many are gone, durably.
-        bytes_reclaimed: What they took up.
-        error: What made it stop early, or None.
-    """
-
-    __slots__ = ("_directory", "_fs", "_paths", "bytes_reclaimed", "error", "removed")
-
-    def __init__(self, fs: FileSystem, directory: str, paths: tuple[tuple[str, int], ...]) -> None:
-        """Make the job.
-
-        Args:
-            fs: The file system.
-            directory: Where the segments are.
-            paths: The files, oldest first, and the bytes that each takes up.
-        """
-        self._fs = fs
-        self._directory = directory
-        self._paths = paths
-        self.removed = 0
-        self.bytes_reclaimed = 0
-        self.error: OSError | None = None
-
-    def run(self) -> None:
-        """Remove the files; blocks, may run in any thread, does not raise."""
-        try:
-            for path, size in self._paths:
-                try:
-                    self._fs.unlink(path)
-                except OSError as error:
-                    if error.errno != errno.ENOENT:
-                        raise
-                self._fs.sync_directory(self._directory)
-                self.removed += 1
-                self.bytes_reclaimed += size
-        except OSError as error:
-            self.error = error

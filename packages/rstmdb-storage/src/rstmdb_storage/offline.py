@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rstmdb_storage.filesystem import FileSystem
-from rstmdb_storage.reader import Published, SegmentReader
-from rstmdb_storage.recovery import Progress, Survey, survey
+from rstmdb_storage.published import Published
+from rstmdb_storage.reader import SegmentReader
+from rstmdb_storage.statistics import Traffic
+from rstmdb_storage.survey import Survey, survey
+from rstmdb_storage.tail import Progress
 
 __all__ = ["open_offline"]
 
@@ -34,5 +37,6 @@ def open_offline(
         FormatError: It is of a format that this version does not read.
     """
     found = survey(fs, directory, snapshot_sequence=snapshot_sequence, on_progress=on_progress)
-    state = (found.next_sequence - 1 if found.segments else 0, tuple(found.segments), found.end)
-    return SegmentReader(fs, Published(state)), found
+    durable = found.next_sequence - 1 if found.segments else 0
+    published = Published((durable, tuple(found.segments), found.end))
+    return SegmentReader(fs, published, Traffic()), found

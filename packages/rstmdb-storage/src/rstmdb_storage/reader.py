@@ -1,8 +1,6 @@
 """Cursors on the segments: reading while writing goes on.
 
-A reader has file handles of its own and sees one thing of the writer's: the tuple that `Published` holds,
-replaced as a whole after each commit: the durable sequence, the segments, and where the frames end in the
-last of them. Below that end nothing ever changes, so no lock is needed and no frame is seen half written.
+A reader has file handles of its own and sees one thing of the writer's: what `Published` holds at the moment.
 
 A trim publishes the segments that stay before it removes the others. So a file that is missing is either
 no longer published, and the read begins anew with what is, or it is damage: whoever is told that a sequence
@@ -16,71 +14,44 @@ from __future__ import annotations
 
 import bisect
 import errno
-import threading
 from typing import Final
 
 from rstmdb_storage.errors import CorruptionError, LogClosed, SequenceTrimmed
 from rstmdb_storage.filesystem import File, FileSystem
-from rstmdb_storage.record import (
-    FRAME_HEADER_BYTES,
-    KIND_EPOCH,
-    KIND_GROUP,
-    Frame,
-    LogRecord,
-    decode_records,
-    take_frames,
-)
-from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, Segment
+from rstmdb_storage.frame import FRAME_HEADER_BYTES, KIND_GROUP
+from rstmdb_storage.frame_decoder import WINDOW_BYTES, Frame, decode_records, follows, take_frames
+from rstmdb_storage.interface import LogRecord
+from rstmdb_storage.published import Published
+from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, Segment, read_part
+from rstmdb_storage.statistics import Traffic
 
-__all__ = ["READ_BYTES_MAX", "READ_RECORDS_MAX", "WINDOW_BYTES", "Published", "SegmentReader", "follows"]
+__all__ = ["READ_BYTES_MAX", "READ_RECORDS_MAX", "SegmentReader"]
 
-WINDOW_BYTES: Final = 1 << 20
 READ_BYTES_MAX: Final = 8 << 20
 READ_RECORDS_MAX: Final = 10_000
 _WINDOW_BYTES_MIN: Final = 64 * 1024
 
 
-class Published:
-    """What the writer lets readers see.
-
-    Attributes:
-        state: The durable sequence, the segments, and where the frames of the last one end.
-        bytes_read: Bytes read by all readers.
-        reads: Their read calls.
-        closed: Set when the log is closed.
-    """
-
-    __slots__ = ("_lock", "bytes_read", "closed", "reads", "state")
-
-    def __init__(self, state: tuple[int, tuple[Segment, ...], int]) -> None:
-        self.state = state
-        self.bytes_read = 0
-        self.reads = 0
-        self.closed = False
-        self._lock = threading.Lock()
-
-    def count(self, size: int) -> None:
-        """Add one read to the figures; from any thread."""
-        with self._lock:
-            self.bytes_read += size
-            self.reads += 1
-
-
-def follows(frame: Frame, expected: int, epoch: int) -> bool:
-    """Say whether a valid frame may stand where this sequence should follow, in this epoch."""
-    if frame.kind == KIND_EPOCH:
-        return frame.epoch > epoch and frame.first_sequence >= expected
-    return frame.epoch == epoch and frame.first_sequence == expected
-
-
 class SegmentReader:
     """A `LogReader` on segments."""
 
-    __slots__ = ("_epoch", "_expected", "_file", "_fs", "_next", "_position", "_published", "_segment")
+    __slots__ = (
+        "_epoch",
+        "_expected",
+        "_file",
+        "_fs",
+        "_next",
+        "_position",
+        "_published",
+        "_segment",
+        "_traffic",
+    )
 
-    def __init__(self, fs: FileSystem, published: Published) -> None:
+    def __init__(self, fs: FileSystem, published: Published, traffic: Traffic) -> None:
+        """Make a cursor that stands nowhere yet; `traffic` counts what it reads."""
         self._fs = fs
         self._published = published
+        self._traffic = traffic
         self._segment: Segment | None = None
         self._file: File | None = None
         self._position = 0
@@ -205,11 +176,8 @@ class SegmentReader:
     def _window(self, size: int) -> bytes:
         assert self._file is not None
         assert self._segment is not None
-        try:
-            window = self._file.pread(size, self._position)
-        except OSError as error:
-            raise CorruptionError(self._segment.path, self._position, f"cannot be read: {error}") from error
-        self._published.count(len(window))
+        window = read_part(self._file, self._segment.path, size, self._position)
+        self._traffic.read(len(window))
         return window
 
     def _seek(self, sequence: int, segments: tuple[Segment, ...]) -> None:

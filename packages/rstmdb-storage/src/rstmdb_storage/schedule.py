@@ -62,14 +62,11 @@ class SyncSchedule:
             return now - self._unsynced_since >= policy.amount / 1000
         return False
 
-    def committed(self, records: int, *, synced: bool) -> None:
-        """Take note of a commit."""
+    def committed(self, records: int) -> None:
+        """Take note of a commit, and then of its sync, if it has one."""
         self.marked = False
         self._idle_since = None
-        if synced:
-            self.synced()
-        else:
-            self.unsynced_records += records
+        self.unsynced_records += records
 
     def synced(self) -> None:
         """Take note that everything committed is synced."""
@@ -96,3 +93,21 @@ class SyncSchedule:
             return None
         assert self._idle_since is not None, "the time was not told"
         return self._idle_since + self._idle_seconds
+
+    def due_at(self, *, may_mark: bool) -> float | None:
+        """Return when the first of the two is due; a mark only if there is a place for it."""
+        sync = self.sync_due_at()
+        mark = self.mark_due_at() if may_mark else None
+        if sync is None or mark is None:
+            return mark if sync is None else sync
+        return min(sync, mark)
+
+    def sync_is_due(self, now: float) -> bool:
+        """Say whether the policy wants a sync of what waits for one."""
+        at = self.sync_due_at()
+        return at is not None and now >= at
+
+    def mark_is_due(self, now: float) -> bool:
+        """Say whether the log has rested long enough for a mark."""
+        at = self.mark_due_at()
+        return at is not None and now >= at

@@ -33,9 +33,10 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final
 
+from rstmdb_storage.checksum import crc32c
 from rstmdb_storage.errors import CorruptionError, FormatError
 from rstmdb_storage.filesystem import File, FileSystem
-from rstmdb_storage.record import CONTROL_FRAME_BYTES, crc32c
+from rstmdb_storage.frame import CONTROL_FRAME_BYTES
 
 __all__ = [
     "CONTROL_RESERVE_BYTES",
@@ -48,6 +49,7 @@ __all__ = [
     "SegmentHeader",
     "put_in_place",
     "read_header",
+    "read_part",
     "segment_name",
     "segment_number",
     "write_fully",
@@ -104,14 +106,14 @@ class Segment:
     Attributes:
         path: Its file.
         header: Its header.
-        end: Where its frames end; None while nobody has looked.
+        end: Where its frames end, as the header of the segment behind says; None for the last segment.
         index_from: From which position on the next frame is worth noting.
         index: Some of its frames as (first sequence, position, epoch), at least 64 KiB apart, in order.
     """
 
     path: str
     header: SegmentHeader
-    end: int | None
+    end: int | None = None
     index_from: int = SEGMENT_HEADER_BYTES + INDEX_STEP_BYTES
     index: list[tuple[int, int, int]] = field(default_factory=list)
     _index_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -188,6 +190,18 @@ def read_header(file: File, path: str, number: int) -> SegmentHeader:
         time_ms=time_ms,
         flags=flags,
     )
+
+
+def read_part(file: File, path: str, size: int, position: int) -> bytes:
+    """Read `size` bytes of a segment, fewer at its end.
+
+    Raises:
+        CorruptionError: The disk does not give them back.
+    """
+    try:
+        return file.pread(size, position)
+    except OSError as error:
+        raise CorruptionError(path, position, f"cannot be read: {error}") from error
 
 
 def write_fully(file: File, data: bytes, position: int) -> None:

@@ -37,9 +37,9 @@ from dataclasses import dataclass
 
 import zstandard
 
+from rstmdb_storage.checksum import crc32c
 from rstmdb_storage.errors import CorruptionError, FormatError
 from rstmdb_storage.filesystem import File
-from rstmdb_storage.record import crc32c
 
 __all__ = [
     "CHUNK_BYTES_MAX",
@@ -116,7 +116,7 @@ class SnapshotEncoder:
 
     def __init__(self, sequence: int, created_ms: int, metadata: bytes) -> None:
         checked = HEADER.pack(MAGIC, VERSION, 0, len(metadata), sequence, created_ms, 0)[:HEADER_CHECKED]
-        self._header_crc: int = crc32c(crc32c(0, checked), metadata)
+        self._header_crc = crc32c(crc32c(0, checked), metadata)
         self._sequence = sequence
         self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
         self._count = 0
@@ -135,7 +135,7 @@ class SnapshotEncoder:
             raise ValueError(f"a chunk of {len(contents)} bytes is larger than {CHUNK_BYTES_MAX}")
         stored = self._compressor.compress(contents)
         checked = CHUNK.pack(b"CHNK", self._count, len(stored), len(contents), 0)[:CHUNK_CHECKED]
-        crc: int = crc32c(crc32c(self._header_crc, checked), stored)
+        crc = crc32c(crc32c(self._header_crc, checked), stored)
         crc_bytes = crc.to_bytes(4, "little")
         self._chunks_crc = crc32c(self._chunks_crc, crc_bytes)
         self._count += 1
@@ -148,7 +148,7 @@ class SnapshotEncoder:
         checked = FOOTER.pack(
             b"FOOT", self._count, self.raw_bytes, self.size, self._sequence, self._chunks_crc, 0
         )[:FOOTER_CHECKED]
-        crc: int = crc32c(self._header_crc, checked)
+        crc = crc32c(self._header_crc, checked)
         self.size += FOOTER.size
         return checked + crc.to_bytes(4, "little")
 
@@ -199,7 +199,7 @@ def read_chunks(file: File, path: str, header: SnapshotHeader, *, contents: bool
         if kind != b"CHNK" or stored_length > STORED_BYTES_MAX or raw_length > CHUNK_BYTES_MAX:
             raise CorruptionError(path, position, "neither a chunk nor the footer")
         stored = file.pread(stored_length, position + CHUNK.size)
-        found: int = crc32c(crc32c(header.crc, data[:CHUNK_CHECKED]), stored)
+        found = crc32c(crc32c(header.crc, data[:CHUNK_CHECKED]), stored)
         if found != crc or len(stored) != stored_length:
             raise CorruptionError(path, position, f"the checksum of chunk {count} does not match")
         if number != count:

@@ -37,6 +37,7 @@ class SegmentSpace:
     """
 
     __slots__ = (
+        "_closed",
         "_config",
         "_counter",
         "_directory",
@@ -54,6 +55,7 @@ class SegmentSpace:
         self._counter = 0
         self._preparing: Preparation | None = None
         self._reserved = False
+        self._closed = False
         self.prepared: Prepared | None = None
         self.disk_full = False
 
@@ -117,14 +119,18 @@ class SegmentSpace:
         return self._preparing
 
     def finish_preparation(self, job: Preparation) -> None:
-        """Take what a job has prepared; without need of it any more, drop it."""
+        """Take what a job has prepared; without need of it any more, drop it.
+
+        Raises:
+            OSError: The disk fails.
+        """
         assert job is self._preparing, "a preparation is finished that was not begun"
         self._preparing = None
         if job.error is not None and not job.disk_full:
             raise job.error
         if job.result is None:
             return
-        if self.prepared is None:
+        if self.prepared is None and not self._closed:
             self.prepared = job.result
             self.disk_full = False
         else:
@@ -180,7 +186,8 @@ class SegmentSpace:
         return True
 
     def close(self) -> None:
-        """Give the next segment back."""
+        """Give the next segment back; one that is still being prepared goes when it is finished."""
+        self._closed = True
         if self.prepared is not None:
             self._drop(self.prepared)
             self.prepared = None

@@ -30,10 +30,10 @@ from rstmdb_storage import (
     SnapshotStore,
 )
 from rstmdb_storage.datadir import DATA_FORMAT
-from rstmdb_storage.reader import WINDOW_BYTES, follows
-from rstmdb_storage.record import KIND_GROUP, Frame, decode_records, take_frames
-from rstmdb_storage.recovery import Survey, survey
+from rstmdb_storage.frame import KIND_GROUP
+from rstmdb_storage.frame_decoder import WINDOW_BYTES, Frame, decode_records, follows, take_frames
 from rstmdb_storage.segment import SEGMENT_HEADER_BYTES, Segment
+from rstmdb_storage.survey import Survey, survey
 
 UNBOUNDED: Final = EngineSettings(idempotency_bytes_max=1 << 62, tombstone_bytes_max=1 << 62)
 """For replays outside a server: keys go by their time alone, since nobody knows here how many bytes the

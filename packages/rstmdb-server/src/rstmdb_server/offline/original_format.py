@@ -32,7 +32,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from rstmdb_storage import CorruptionError
-from rstmdb_storage.record import crc32c
+from rstmdb_storage.checksum import crc32c
 
 HEADER_BYTES: Final = 24
 PAYLOAD_BYTES_MAX: Final = 16 << 20

@@ -26,7 +26,7 @@ from rstmdb_server.offline.replay import apply_checked, differences, load_snapsh
 from rstmdb_server.offline.terminal import Progress, say, warn
 from rstmdb_storage import CorruptionError, SnapshotInfo
 from rstmdb_storage.decision import Verdict
-from rstmdb_storage.record import KIND_EPOCH, KIND_GROUP
+from rstmdb_storage.frame import KIND_EPOCH, KIND_GROUP
 
 
 class Figures(msgspec.Struct):

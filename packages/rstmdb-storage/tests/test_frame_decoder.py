@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import sys
-from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstmdb_storage.record import (
+from rstmdb_storage import LogRecord
+from rstmdb_storage.frame import (
     CONTROL_FRAME_BYTES,
     FLAG_RELAXED,
     FRAME_HEADER_BYTES,
@@ -14,18 +14,10 @@ from rstmdb_storage.record import (
     KIND_EPOCH,
     KIND_GROUP,
     KIND_MARK,
-    SECTOR_BYTES,
-    LogRecord,
-    Shape,
-    decode_records,
     encode_control,
     encode_group,
-    find_frames,
-    frame_bytes,
-    group_body_bytes,
-    shape_at,
-    take_frames,
 )
+from rstmdb_storage.frame_decoder import decode_records, find_frames, follows, take_frames
 
 RECORDS = st.lists(st.tuples(st.binary(max_size=200), st.integers(1, 5)), min_size=1, max_size=20)
 
@@ -46,7 +38,6 @@ def control(kind: int, *, sequence: int = 9) -> bytes:
     return encode_control(
         kind,
         next_sequence=sequence,
-        durable_sequence=sequence - 1,
         synced_bytes=512,
         epoch=4,
         flags=FLAG_RELAXED,
@@ -68,15 +59,6 @@ def test_a_group_reads_back_as_written(records: list[tuple[bytes, int]], first: 
         expected.append(LogRecord(first, count, body))
         first += count
     assert decode_records(data, frame) == expected
-
-
-@given(RECORDS)
-def test_the_size_is_known_before_the_frame_is_made(records: list[tuple[bytes, int]]) -> None:
-    body_bytes = group_body_bytes(len(records), sum(c for _, c in records), sum(len(b) for b, _ in records))
-    data = group(records)
-    assert len(data) == frame_bytes(body_bytes)
-    assert len(data) % 8 == 0
-    assert data[-1] == 0xFF
 
 
 def test_control_frames_read_back_as_written() -> None:
@@ -101,58 +83,6 @@ def test_each_flipped_bit_shows(records: list[tuple[bytes, int]]) -> None:
             frames, end, _ = take_frames(bytes(damaged), 0, sys.maxsize)
             assert frames == []
             assert end == 0
-
-
-@given(RECORDS)
-def test_one_flipped_bit_never_looks_torn(records: list[tuple[bytes, int]]) -> None:
-    data = group([(bytes(b | 1 for b in body), count) for body, count in records[:2]])
-    for position in range(0, len(data), 7):
-        for bit in range(8):
-            damaged = bytearray(data)
-            damaged[position] ^= 1 << bit
-            shape, _ = shape_at(bytes(damaged), 0, 128)
-            assert shape in (Shape.GARBLED, Shape.WHOLE)
-
-
-@given(st.binary(min_size=1, max_size=1500), st.integers(0, 255))
-def test_each_write_that_ended_early_looks_torn(body: bytes, at: int) -> None:
-    data = group([(body, 1)])
-    position = 128 + 8 * at
-    for landed in range(len(data)):
-        shape, extent = shape_at(data[:landed].ljust(len(data), b"\0"), 0, position)
-        if not any(data[: min(landed, FRAME_HEADER_BYTES)]):
-            assert shape is Shape.BLANK
-        elif landed < FRAME_HEADER_BYTES:
-            assert shape is Shape.PARTIAL
-        else:
-            assert shape is Shape.HOLED
-            assert extent == len(data)
-        # The same where the file ends instead.
-        assert shape_at(data[:landed], 0, position) == (shape, extent)
-
-
-@given(st.binary(min_size=600, max_size=2500).map(lambda b: b.replace(b"\0", b"x")), st.integers(0, 255))
-def test_each_missing_sector_looks_torn(body: bytes, at: int) -> None:
-    data = group([(body, 1)])
-    position = 128 + 8 * at
-    edges = [0, *range(SECTOR_BYTES - position % SECTOR_BYTES, len(data), SECTOR_BYTES), len(data)]
-    for start, end in pairwise(edges):
-        holed = data[:start] + bytes(end - start) + data[end:]
-        shape, _ = shape_at(holed, 0, position)
-        assert shape in (Shape.BLANK, Shape.PARTIAL, Shape.HOLED)
-        assert (shape is Shape.HOLED) == (start >= FRAME_HEADER_BYTES)
-
-
-def test_what_fails_in_all_its_parts_is_told_by_where_it_fails() -> None:
-    data = group([(b"x" * 900, 1)])
-    header = bytearray(data)
-    header[20] ^= 1
-    assert shape_at(bytes(header), 0, 128) == (Shape.GARBLED, 0)
-    body = bytearray(data)
-    body[400] ^= 1
-    assert shape_at(bytes(body), 0, 128) == (Shape.WHOLE, len(data))
-    assert shape_at(bytes(100), 0, 128) == (Shape.BLANK, 0)
-    assert shape_at(b"", 0, 128) == (Shape.BLANK, 0)
 
 
 def test_a_window_yields_whole_frames_and_says_what_it_lacks() -> None:
@@ -190,3 +120,16 @@ def test_frames_are_found_behind_anything() -> None:
     assert find_frames(b"1234" + one + b"1234")[0] == []
     frames, resume, needed = find_frames(bytes(80) + one[:-8])
     assert (frames, resume, needed) == ([], 80, len(one))
+
+
+def test_a_frame_follows_by_sequence_and_epoch() -> None:
+    ((of_group,), _, _) = take_frames(group([(b"x", 1)], first=7), 0, 1)
+    assert follows(of_group, 7, 3)
+    for expected, epoch in ((6, 3), (8, 3), (7, 2), (7, 4)):
+        assert not follows(of_group, expected, epoch)
+    ((of_epoch,), _, _) = take_frames(control(KIND_EPOCH, sequence=9), 0, 1)
+    # An epoch is above all before it, and may jump over sequences, never back.
+    assert follows(of_epoch, 9, 3)
+    assert follows(of_epoch, 5, 1)
+    assert not follows(of_epoch, 10, 3)
+    assert not follows(of_epoch, 9, 4)
