@@ -35,8 +35,8 @@ _FIRST_BOUND = _REQUEST_BOUNDS[0]
 class Counters:
     """Everything that is counted since the start, as plain integers the hot path adds to.
 
-    `requests` and `duration_*` are lists by the index of `OPERATION_INDEX`, 0 being what is not known. Bucket
-    counts are not cumulative (the collector adds them up), so that one observation touches one bucket.
+    `duration_*` are lists by the index of `OPERATION_INDEX`, 0 being what is not known. Bucket counts are not
+    cumulative (the collector adds them up), so that one observation touches one bucket.
     """
 
     __slots__ = (
@@ -54,7 +54,6 @@ class Counters:
         "events_all",
         "events_instance",
         "framing_errors",
-        "requests",
         "slow_operations",
         "subscriptions_all",
         "subscriptions_instance",
@@ -62,7 +61,6 @@ class Counters:
 
     def __init__(self) -> None:
         count = len(OPERATION_NAMES)
-        self.requests: list[int] = [0] * count
         self.duration_buckets: list[list[int]] = [[0] * (len(REQUEST_BUCKETS) + 1) for _ in range(count)]
         self.duration_seconds: list[float] = [0.0] * count
         self.errors: dict[str, int] = {}
@@ -81,6 +79,11 @@ class Counters:
         self.batch_records = 0
         self.slow_operations = 0
 
+    @property
+    def requests(self) -> list[int]:
+        """How many requests were answered, by operation: each is in exactly one bucket."""
+        return [sum(buckets) for buckets in self.duration_buckets]
+
     @staticmethod
     def operation_index(name: str) -> int:
         """Return where an operation is counted; all that are not known are one."""
@@ -98,7 +101,6 @@ class Counters:
 
     def observe(self, operation: int, seconds: float) -> None:
         """Count a request that was answered: its operation's index and how long it took."""
-        self.requests[operation] += 1
         self.duration_seconds[operation] += seconds
         if seconds <= _FIRST_BOUND:  # nearly all of them
             self.duration_buckets[operation][0] += 1

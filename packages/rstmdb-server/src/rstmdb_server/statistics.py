@@ -42,12 +42,12 @@ def statistics_of(services: Services, *, visible: Callable[[str], bool] | None =
         ],
         "requests": {
             name: {
-                "count": counters.requests[index],
+                "count": count,
                 "seconds": round(counters.duration_seconds[index], 6),
                 "buckets": counters.duration_buckets[index],
             }
-            for index, name in enumerate(OPERATION_NAMES)
-            if counters.requests[index]
+            for index, (name, count) in enumerate(zip(OPERATION_NAMES, counters.requests, strict=True))
+            if count
         },
         "request_bucket_bounds_seconds": [float(bound) for bound in REQUEST_BUCKETS],
         "errors": dict(counters.errors),
