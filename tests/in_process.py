@@ -161,7 +161,7 @@ class InProcessServer:
         self.hub = WatchHub(
             self.database.log,
             self.host,
-            touch=lambda session: self.reactor.touch(session),
+            touch=lambda session: self.services.touch(session),
             on_forwarded=lambda _kind, _count: None,
         )
         self.compaction = CompactionJob(

@@ -10,7 +10,7 @@ import structlog
 
 from rstmdb_core import idempotency
 from rstmdb_server import watch
-from rstmdb_server.reactor import Reactor
+from rstmdb_server.outbox import Outbox
 from rstmdb_server.watch import Subscription, WatchHub
 from tests.simulation.server_world import Figures, run_seeds
 
@@ -47,24 +47,24 @@ def test_a_seed_gives_the_same_world_twice() -> None:
 
 
 def _answers_before_their_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    flush = Reactor._flush
+    flush = Outbox._flush
 
-    def early(self: Reactor, session: Any, durable: int, *rest: Any) -> None:
+    def early(self: Outbox, session: Any, durable: int, *rest: Any) -> None:
         flush(self, session, durable + 1, *rest)
 
-    monkeypatch.setattr(Reactor, "_flush", early)
+    monkeypatch.setattr(Outbox, "_flush", early)
 
 
 def _events_before_their_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = Reactor._answer
+    answer = Outbox.answer
 
-    def eager(self: Reactor, *args: Any) -> None:
+    def eager(self: Outbox, *args: Any) -> None:
         answer(self, *args)
         database = self._database
         while database.unpublished:
-            self._services.hub.publish([database.unpublished.popleft()], database.appended_sequence)
+            self._hub.publish([database.unpublished.popleft()], database.appended_sequence)
 
-    monkeypatch.setattr(Reactor, "_answer", eager)
+    monkeypatch.setattr(Outbox, "answer", eager)
 
 
 def _hand_over_loses_an_event(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@
       ^                  |
       +--- token gone ---+   its subscriptions end, too: they are requests that go on
 
-Whoever is unrestricted never comes here: the reactor asks one attribute.
+Whoever is unrestricted never comes here: the dispatcher asks one attribute.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Services:
         self.audit = audit
         self.version = version
         self.started = host.monotonic()
-        # Both are the reactor's, which connects itself before any session exists.
+        # Both are the outbox's, which the reactor connects before any session exists.
         self.touch: Callable[[Session], None] = _unconnected
         self.after_durable: Callable[[int, Callable[[], None]], None] = _unconnected
 

@@ -38,7 +38,7 @@ class Phase(enum.Enum):
 
 
 class Session:
-    """The state of one session; the reactor owns the behaviour.
+    """The state of one session; `sessions.py` begins and ends it, the reactor serves it.
 
     Args:
         wire: Its byte stream.
@@ -113,6 +113,18 @@ class Session:
         self.unrestricted = False
         self.revoked = reason
         self.decoder.payload_bytes_max = HANDSHAKE_PAYLOAD_BYTES_MAX
+
+    def pause_reading(self) -> None:
+        """Read no more of the stream until further notice."""
+        if not self.reading_paused:
+            self.reading_paused = True
+            self.wire.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, if that was paused."""
+        if self.reading_paused:
+            self.reading_paused = False
+            self.wire.resume_reading()
 
     def __repr__(self) -> str:
         return f"<Session {self.peer} {self.phase.value}>"
