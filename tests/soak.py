@@ -68,7 +68,8 @@ def run_part(name: str, command: list[str]) -> bool:
     # A fuzzer tells its statistics on one stream and what it found on the other: the end of both.
     kept = 12 if clean else 60
     lines = [line for text in (logged, printed) for line in text.strip().splitlines()[-kept:]]
-    print(f"== {name}: {'clean' if clean else 'FAILED'} after {time.monotonic() - began:.0f} s")
+    outcome = "clean" if clean else f"FAILED ({process.returncode})"
+    print(f"== {name}: {outcome} after {time.monotonic() - began:.0f} s")
     print("\n".join(lines), flush=True)
     if not clean:
         print(f"repeat: python {' '.join(command)}", flush=True)
