@@ -3,7 +3,10 @@
 import gc
 import os
 import threading
+import time
+import traceback
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -17,6 +20,7 @@ from rstmdb_client import (
     AsyncPool,
     Client,
     ConnectionFailed,
+    HistoryCompacted,
     OutcomeUnknownError,
     Pool,
     PoolClosed,
@@ -31,6 +35,14 @@ BACKENDS = [
     pytest.param({"backend": "asyncio", "backend_options": {"use_uvloop": True}}, id="uvloop"),
     pytest.param({"backend": "trio"}, id="trio"),
 ]
+
+
+def come_true(condition: Callable[[], bool]) -> bool:
+    """Wait for the server's thread; returns whether it has happened within some seconds."""
+    deadline = time.monotonic() + 5
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return condition()
 
 
 @pytest.mark.parametrize("loop", BACKENDS)
@@ -326,3 +338,116 @@ def test_pool_sizes_and_ages(server: ModelServer) -> None:
         assert pool.stats().size <= 1
     with pytest.raises(ConnectionFailed):
         Pool("rstmdb://127.0.0.1:1").open()
+
+
+@pytest.mark.parametrize("loop", BACKENDS)
+def test_a_pool_gets_back_what_was_lent_to_the_cancelled(server: ModelServer, loop: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with AsyncPool(server.url, min_size=0, max_size=2, acquire_timeout=5) as pool:
+            for _ in range(4):
+                with anyio.CancelScope() as scope:
+                    async with pool.client():
+                        scope.cancel()
+                        await anyio.sleep(5)
+            async with pool.client() as client:
+                await client.ping()
+            # Also while its connection is made, and while it is checked.
+            server.mute = server.silent = True
+            pool._check_after_secs = 0.0
+            for _ in range(4):
+                with anyio.move_on_after(0.02):
+                    async with pool.client(), pool.client():
+                        pass
+            server.mute = server.silent = False
+            async with pool.client() as client, pool.client() as other:
+                await client.ping()
+                await other.ping()
+        assert pool.stats().size == 0
+
+    anyio.run(main, **loop)
+    assert come_true(lambda: not server.connections)
+
+
+@pytest.mark.parametrize("loop", BACKENDS)
+def test_closing_happens_also_for_the_cancelled(server: ModelServer, loop: dict[str, Any]) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            with anyio.CancelScope() as scope:
+                async with AsyncClient(server.url) as client, client.watch_all():
+                    forgotten = client.watch_all()
+                    await forgotten.start()
+                    scope.cancel()
+                    await anyio.sleep(5)
+            with anyio.CancelScope() as scope:
+                async with AsyncPool(server.url, min_size=2):
+                    scope.cancel()
+                    await anyio.sleep(5)
+
+    gc.collect()
+    gc.disable()
+    try:
+        anyio.run(main, **loop)
+        # Each said goodbye, and is gone before anything is collected.
+        assert come_true(lambda: not server.connections)
+        assert [request["op"] for request in server.requests].count("BYE") == 3 * 5
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("loop", BACKENDS)
+def test_calls_that_gave_up_waiting_for_room_are_forgotten(server: ModelServer, loop: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with AsyncClient(server.url) as client:
+            await client.ping()
+            link = client._link
+            assert link is not None
+            assert link._pipe is not None
+            link._pipe.writable = False
+            for _ in range(20):
+                with pytest.raises(RequestTimeout):
+                    await client.ping(timeout=0.001)
+            with anyio.move_on_after(0.001):
+                await client.ping()
+            assert not link._room
+            link._pipe.writable = True
+            await client.ping()
+
+    anyio.run(main, **loop)
+
+
+@pytest.mark.parametrize("loop", BACKENDS)
+def test_each_call_that_a_lost_connection_fails_has_its_own_error(
+    server: ModelServer, loop: dict[str, Any]
+) -> None:
+    errors: list[ConnectionFailed] = []
+
+    async def main() -> None:
+        async with AsyncClient(server.url, retry=RetryPolicy(attempts_max=1)) as client:
+            await client.ping()
+            server.silent = True
+
+            async def one() -> None:
+                with pytest.raises(ConnectionFailed) as caught:
+                    await client.ping()
+                errors.append(caught.value)
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(50):
+                    tasks.start_soon(one)
+                await anyio.to_thread.run_sync(come_true, lambda: len(server.requests) >= 52)
+                server.drop_connections()
+
+    anyio.run(main, **loop)
+    assert len({id(error) for error in errors}) == len(errors) == 50
+    lengths = {len(list(traceback.walk_tb(error.__traceback__))) for error in errors}
+    assert max(lengths) < 10
+
+
+def test_a_watch_that_is_refused_leaves_no_connection(server: ModelServer) -> None:
+    with Client(server.url) as client:
+        client.ping()
+        server.database.oldest = 5
+        for _ in range(3):
+            with pytest.raises(HistoryCompacted):
+                client.watch_all(from_offset=1).start()
+            assert come_true(lambda: len(server.connections) == 1)

@@ -138,8 +138,14 @@ def final_error(
         error = OutcomeUnknownError(operation, key, why)
     elif failure.timed_out:
         error = RequestTimeout(operation, timeout)
-    elif isinstance(failure.cause, (ConnectionFailed, ProtocolViolation, ServerError)):
+    elif isinstance(failure.cause, ServerError):
         return failure.cause
+    elif isinstance(failure.cause, (ConnectionFailed, ProtocolViolation)):
+        # All calls that a lost connection has failed have one cause. Raised in each of them, it would collect
+        # the tracebacks of all.
+        error = type(failure.cause)(failure.cause.reason)
+        error.__cause__ = failure.cause.__cause__
+        return error
     else:
         error = ConnectionFailed(why)
     error.__cause__ = failure.cause

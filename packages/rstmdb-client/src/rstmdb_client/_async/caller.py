@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 from rstmdb_client._async.channel import AsyncChannel
 from rstmdb_client._async.link import AsyncLink
-from rstmdb_client._async.primitives import AsyncLock, monotonic, sleep
+from rstmdb_client._async.primitives import AsyncLock, monotonic, sleep, uninterrupted
 from rstmdb_client._async.watch import AsyncWatch
 from rstmdb_client.calls import Call
 from rstmdb_client.errors import (
@@ -167,12 +167,13 @@ class AsyncCaller:
     async def close(self) -> None:
         """Close the connection and every watch. Calls that still wait are failed."""
         self._closed = True
-        for watch in list(self._watches):
-            await watch.close()
-        self._watches.clear()
-        link, self._link = self._link, None
-        if link is not None:
-            await link.close()
+        with uninterrupted():
+            for watch in list(self._watches):
+                await watch.close()
+            self._watches.clear()
+            link, self._link = self._link, None
+            if link is not None:
+                await link.close()
 
     @property
     def is_connected(self) -> bool:

@@ -179,12 +179,15 @@ class AsyncChannel:
 
     async def close(self) -> None:
         """Say goodbye and close."""
-        if self.lost is None:
-            self.lost = ConnectionFailed(f"{self.endpoint}: the connection was closed")
-            try:
+        leaving = self.lost is None
+        self.lost = self.lost or ConnectionFailed(f"{self.endpoint}: the connection was closed")
+        try:
+            if leaving:
                 _, data = self.session.request(calls.bye(), [])
                 await self._stream.send(data, monotonic() + 0.2)
-            except (ConnectionFailed, TimeoutError):
-                pass
+        except (ConnectionFailed, TimeoutError):
+            pass
+        finally:
+            await self._stream.close()
+        if leaving:
             announce(self._options.on_event, Closed(str(self.endpoint), self.purpose))
-        await self._stream.close()

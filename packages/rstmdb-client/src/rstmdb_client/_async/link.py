@@ -60,7 +60,7 @@ class AsyncLink:
         self._heard_at = 0.0
         self._timer: Timer | None = None
         self._timer_at = float("inf")
-        self._room: list[Waiter] = []
+        self._room: dict[Waiter, None] = {}
 
     @classmethod
     async def open(
@@ -136,14 +136,17 @@ class AsyncLink:
         with anyio.move_on_after(max(deadline - monotonic(), 0)) as scope:
             while not pipe.writable and self.lost is None:
                 waiter = self._backend.waiter()
-                self._room.append(waiter)
-                await waiter
+                self._room[waiter] = None
+                try:
+                    await waiter
+                finally:
+                    self._room.pop(waiter, None)
         if scope.cancelled_caught:
             raise AttemptFailed(sent=False, timed_out=True)
 
     def pipe_writable(self) -> None:
         """Let those go on who waited for room."""
-        waiting, self._room = self._room, []
+        waiting, self._room = self._room, {}
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)

@@ -9,6 +9,7 @@ IDLE --too long idle, too old, failed its check--> closed        LENT --broken, 
 ```
 
 The newest idle client is lent first, so that the others may grow old and be closed, down to the minimum.
+Whoever is cancelled gives back what was lent to it all the same: its place belongs to the next one.
 """
 
 # ruff: noqa: ASYNC109 - every call takes its own time limit, in both faces, with one meaning
@@ -23,7 +24,7 @@ from typing import Any, Self
 import msgspec
 
 from rstmdb_client._async.client import AsyncClient
-from rstmdb_client._async.primitives import AsyncCondition, monotonic, wait_on
+from rstmdb_client._async.primitives import AsyncCondition, monotonic, uninterrupted, wait_on
 from rstmdb_client.errors import PoolClosed, PoolTimeout, RstmdbError
 from rstmdb_client.events import ConnectionEvent, log
 from rstmdb_client.pooling import PoolStats
@@ -232,6 +233,9 @@ class AsyncPool:
             log.info("a pooled client failed its check: %s", error)
             self._checks_failed_total += 1
             return False
+        except BaseException:
+            await self._retire(member)
+            raise
         return True
 
     async def _give_back(self, member: _Member) -> None:
@@ -244,11 +248,12 @@ class AsyncPool:
             return
         member.idle_since = now
         old: _Member | None = None
-        async with self._changed:
-            self._idle.append(member)
-            if self._size > self._min_size and now - self._idle[0].idle_since > self._idle_secs_max:
-                old = self._idle.popleft()
-            self._changed.notify()
+        with uninterrupted():
+            async with self._changed:
+                self._idle.append(member)
+                if self._size > self._min_size and now - self._idle[0].idle_since > self._idle_secs_max:
+                    old = self._idle.popleft()
+                self._changed.notify()
         if old is not None:
             await self._retire(old)
 
@@ -258,9 +263,10 @@ class AsyncPool:
         await member.client.close()
 
     async def _uncount(self) -> None:
-        async with self._changed:
-            self._size -= 1
-            self._changed.notify_all()
+        with uninterrupted():
+            async with self._changed:
+                self._size -= 1
+                self._changed.notify_all()
 
     def stats(self) -> PoolStats:
         """Return what the pool did and holds."""
@@ -298,10 +304,11 @@ class AsyncPool:
 
     async def close(self) -> None:
         """Lend no more and close what is idle; what is lent closes when it comes back."""
-        async with self._changed:
-            self._closed = True
-            idle = list(self._idle)
-            self._idle.clear()
-            self._changed.notify_all()
-        for member in idle:
-            await self._retire(member)
+        with uninterrupted():
+            async with self._changed:
+                self._closed = True
+                idle = list(self._idle)
+                self._idle.clear()
+                self._changed.notify_all()
+            for member in idle:
+                await self._retire(member)

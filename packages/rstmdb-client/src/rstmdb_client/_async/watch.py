@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from rstmdb_client._async.channel import AsyncChannel
-from rstmdb_client._async.primitives import monotonic, run_blocking, sleep
+from rstmdb_client._async.primitives import monotonic, run_blocking, sleep, uninterrupted
 from rstmdb_client.errors import (
     ClientClosed,
     ConnectionFailed,
@@ -117,6 +117,7 @@ class AsyncWatch(Generic[C]):
                 await self._subscribe_once(progress, resuming=resuming)
             except HistoryCompacted as error:
                 if not progress.refused(error):
+                    await self._let_go()
                     raise
                 continue
             except AttemptFailed as failure:
@@ -222,9 +223,13 @@ class AsyncWatch(Generic[C]):
             return
         self._closed = True
         self._forget(self)
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            await channel.close()
+            with uninterrupted():
+                await channel.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 from rstmdb_client._sync.channel import Channel
 from rstmdb_client._sync.link import Link
-from rstmdb_client._sync.primitives import Lock, monotonic, sleep
+from rstmdb_client._sync.primitives import Lock, monotonic, sleep, uninterrupted
 from rstmdb_client._sync.watch import Watch
 from rstmdb_client.calls import Call
 from rstmdb_client.errors import (
@@ -166,12 +166,13 @@ class Caller:
     def close(self) -> None:
         """Close the connection and every watch. Calls that still wait are failed."""
         self._closed = True
-        for watch in list(self._watches):
-            watch.close()
-        self._watches.clear()
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        with uninterrupted():
+            for watch in list(self._watches):
+                watch.close()
+            self._watches.clear()
+            link, self._link = self._link, None
+            if link is not None:
+                link.close()
 
     @property
     def is_connected(self) -> bool:

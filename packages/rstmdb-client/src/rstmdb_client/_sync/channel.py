@@ -180,12 +180,15 @@ class Channel:
 
     def close(self) -> None:
         """Say goodbye and close."""
-        if self.lost is None:
-            self.lost = ConnectionFailed(f"{self.endpoint}: the connection was closed")
-            try:
+        leaving = self.lost is None
+        self.lost = self.lost or ConnectionFailed(f"{self.endpoint}: the connection was closed")
+        try:
+            if leaving:
                 _, data = self.session.request(calls.bye(), [])
                 self._stream.send(data, monotonic() + 0.2)
-            except (ConnectionFailed, TimeoutError):
-                pass
+        except (ConnectionFailed, TimeoutError):
+            pass
+        finally:
+            self._stream.close()
+        if leaving:
             announce(self._options.on_event, Closed(str(self.endpoint), self.purpose))
-        self._stream.close()

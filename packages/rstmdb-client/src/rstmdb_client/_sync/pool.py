@@ -10,6 +10,7 @@ IDLE --too long idle, too old, failed its check--> closed        LENT --broken, 
 ```
 
 The newest idle client is lent first, so that the others may grow old and be closed, down to the minimum.
+Whoever is cancelled gives back what was lent to it all the same: its place belongs to the next one.
 """
 
 import ssl
@@ -22,7 +23,7 @@ from typing import Any, Self
 import msgspec
 
 from rstmdb_client._sync.client import Client
-from rstmdb_client._sync.primitives import Condition, monotonic, wait_on
+from rstmdb_client._sync.primitives import Condition, monotonic, uninterrupted, wait_on
 from rstmdb_client.errors import PoolClosed, PoolTimeout, RstmdbError
 from rstmdb_client.events import ConnectionEvent, log
 from rstmdb_client.pooling import PoolStats
@@ -231,6 +232,9 @@ class Pool:
             log.info("a pooled client failed its check: %s", error)
             self._checks_failed_total += 1
             return False
+        except BaseException:
+            self._retire(member)
+            raise
         return True
 
     def _give_back(self, member: _Member) -> None:
@@ -243,7 +247,7 @@ class Pool:
             return
         member.idle_since = now
         old: _Member | None = None
-        with self._changed:
+        with uninterrupted(), self._changed:
             self._idle.append(member)
             if self._size > self._min_size and now - self._idle[0].idle_since > self._idle_secs_max:
                 old = self._idle.popleft()
@@ -257,7 +261,7 @@ class Pool:
         member.client.close()
 
     def _uncount(self) -> None:
-        with self._changed:
+        with uninterrupted(), self._changed:
             self._size -= 1
             self._changed.notify_all()
 
@@ -297,10 +301,11 @@ class Pool:
 
     def close(self) -> None:
         """Lend no more and close what is idle; what is lent closes when it comes back."""
-        with self._changed:
-            self._closed = True
-            idle = list(self._idle)
-            self._idle.clear()
-            self._changed.notify_all()
-        for member in idle:
-            self._retire(member)
+        with uninterrupted():
+            with self._changed:
+                self._closed = True
+                idle = list(self._idle)
+                self._idle.clear()
+                self._changed.notify_all()
+            for member in idle:
+                self._retire(member)

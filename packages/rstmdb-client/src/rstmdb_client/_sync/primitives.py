@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-__all__ = ["Condition", "Lock", "call", "monotonic", "run_blocking", "sleep", "wait_on"]
+__all__ = ["Condition", "Lock", "call", "monotonic", "run_blocking", "sleep", "uninterrupted", "wait_on"]
 
 R = TypeVar("R")
 
@@ -21,6 +22,11 @@ def run_blocking(function: Callable[..., R], *args: Any) -> R:
 def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function of the caller's."""
     return function(*args)
+
+
+def uninterrupted() -> AbstractContextManager[object]:
+    """Let what gives something back run to its end: here, nobody cancels it."""
+    return nullcontext()
 
 
 def wait_on(condition: threading.Condition, seconds: float) -> bool:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from rstmdb_client._sync.channel import Channel
-from rstmdb_client._sync.primitives import monotonic, run_blocking, sleep
+from rstmdb_client._sync.primitives import monotonic, run_blocking, sleep, uninterrupted
 from rstmdb_client.errors import (
     ClientClosed,
     ConnectionFailed,
@@ -116,6 +116,7 @@ class Watch(Generic[C]):
                 self._subscribe_once(progress, resuming=resuming)
             except HistoryCompacted as error:
                 if not progress.refused(error):
+                    self._let_go()
                     raise
                 continue
             except AttemptFailed as failure:
@@ -221,9 +222,13 @@ class Watch(Generic[C]):
             return
         self._closed = True
         self._forget(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.close()
+            with uninterrupted():
+                channel.close()
 
     def __enter__(self) -> Self:
         self.start()
