@@ -179,6 +179,7 @@ class EmbeddedLog:
             segments[-1].remember(self.durable_sequence + 1, done.position, self.epoch)
             self._schedule.committed(done.records)
         elif done.data:
+            # A mark: nothing else without records writes anything.
             self._schedule.marked = True
         durable = done.last_sequence
         end = done.position + len(done.data)

@@ -152,35 +152,25 @@ class SegmentSpace:
         """Set the reserve aside again, if that leaves space for `beside` bytes; say whether it is there."""
         path = f"{self._directory}/{RESERVE_NAME}"
         size = self._config.reserve_bytes
+        self._reserved = False
         try:
-            exists = self._fs.exists(path)
-            if exists:
-                file = self._fs.open(path, write=True)
-                missing = max(0, size - file.size())
-            else:
-                missing = size
-            if missing and self._fs.free_space(self._directory) < missing + beside:
-                if exists:
-                    file.close()
-                self._reserved = False
-                return False
-            if not exists and size:
-                file = self._fs.open(path, create=True)
-                exists = True
-            if exists:
+            held = self._size_of(path) if self._fs.exists(path) else None
+            missing = size - (held or 0)
+            if missing > 0:
+                if self._fs.free_space(self._directory) < missing + beside:
+                    return False
+                file = self._fs.open(path, write=True, create=held is None)
                 try:
-                    if missing:
-                        file.preallocate(size)
+                    file.preallocate(size)
                 finally:
                     file.close()
-                if not size:
-                    self._fs.unlink(path)
+            elif size == 0 and held is not None:
+                self._fs.unlink(path)
         except OSError as error:
             if error.errno not in _FULL:
                 raise
             with contextlib.suppress(OSError):
                 self._fs.unlink(path)
-            self._reserved = False
             return False
         self._reserved = True
         return True
@@ -204,6 +194,13 @@ class SegmentSpace:
         if job.error is not None:
             raise job.error
         self.prepared = job.result
+
+    def _size_of(self, path: str) -> int:
+        file = self._fs.open(path)
+        try:
+            return file.size()
+        finally:
+            file.close()
 
     def _next_path(self) -> str:
         self._counter += 1
