@@ -331,3 +331,24 @@ def _work_of_an_apply(server: Watched, wire: Wire) -> float:
     began = server.loop_seconds()
     wire.call("APPLY_EVENT", instance_id="i", event="NOTE")
     return server.loop_seconds() - began
+
+
+def test_watches_that_are_not_read_leave_the_log_its_descriptors(watched: Start) -> None:
+    """Each held a file: a client that may only read could end the server at its next segment."""
+    server = watched(RSTMDB_WAL_SEGMENT_SIZE_MB="1")
+    with Wire(server.port) as good:
+        good.call("PUT_MACHINE", machine="order", version=1, definition=ORDER)
+        good.call("CREATE_INSTANCE", machine="order", version=1, instance_id="i")
+        for _ in range(200):
+            good.call("APPLY_EVENT", instance_id="i", event="NOTE", payload={"text": "x" * 5_000})
+        before = server.descriptors()
+        lazy = [Wire(server.port, receive_buffer=4096) for _ in range(3)]
+        for wire in lazy:
+            wire.send_raw(frame(request("WATCH_ALL", {"from": "oldest"})) * 900)
+        until(lambda: server.metric("rstmdb_watch_lagging") > 300, 20, "hundreds lag")
+        good.call("APPLY_EVENT", instance_id="i", event="NOTE")
+        assert server.descriptors() - before < 100
+        for wire in lazy:
+            wire.close()
+        until(lambda: server.metric("rstmdb_watch_lagging") == 0, 20, "they are gone")
+        until(lambda: server.descriptors() <= before + 1, 20, "and so are their files")

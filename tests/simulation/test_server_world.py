@@ -9,9 +9,10 @@ import pytest
 import structlog
 
 from rstmdb_core import idempotency
-from rstmdb_server import watch
+from rstmdb_server import subscription as subscriptions
 from rstmdb_server.outbox import Outbox
-from rstmdb_server.watch import Subscription, WatchHub
+from rstmdb_server.subscription import Subscription
+from rstmdb_server.watch import WatchHub
 from tests.simulation.server_world import Figures, run_seeds
 
 SEEDS = 150
@@ -71,7 +72,7 @@ def _hand_over_loses_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     go_live = WatchHub._go_live
 
     def skipping(self: WatchHub, subscription: Subscription) -> None:
-        if subscription.phase is watch.Phase.LAGGING:
+        if subscription.phase is subscriptions.Phase.LAGGING:
             subscription.cursor += 1
         go_live(self, subscription)
 

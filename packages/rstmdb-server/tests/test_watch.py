@@ -1,13 +1,16 @@
 """Watches: the hand-over between reading the log and being fed, without gap or repeat, for the slowest."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from rstmdb_server.catch_up import PAGE_BYTES, READERS_OPEN_MAX, READS_AT_ONCE, RECENT_BYTES_MAX
 from rstmdb_server.session import Session
 from rstmdb_server.settings import CompactionSettings, RetentionSettings, Settings
-from rstmdb_server.watch import CATCH_UP_BYTES, Phase
+from rstmdb_server.subscription import Phase
+from rstmdb_server.watch_filter import FILTER_BYTES_MAX
 from rstmdb_storage import CommitPolicy, LogConfig
 from tests.in_process import InProcessServer, TestWire, VirtualHost
 from tests.simulation.filesystem import SimulatedFileSystem
@@ -18,6 +21,28 @@ TURNS = {"states": ["on"], "initial": "on", "transitions": [{"from": "on", "even
 SMALL = Settings(
     compaction=CompactionSettings(enabled=False), retention=RetentionSettings(history_mb=0, history_secs=0)
 )
+
+
+class CountingHost(VirtualHost):
+    """Counts the jobs that are under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs = 0
+
+    def run_blocking(
+        self,
+        job: Callable[[], Any],
+        done: Callable[[Any, BaseException | None], None],
+        *,
+        urgent: bool = False,
+    ) -> None:
+        def counted(result: Any, error: BaseException | None) -> None:
+            self.jobs -= 1
+            done(result, error)
+
+        self.jobs += 1
+        super().run_blocking(job, counted, urgent=urgent)
 
 
 class Watched:
@@ -100,7 +125,7 @@ def test_from_an_offset_the_past_comes_first_and_then_the_present(op: str, param
 def test_what_is_written_while_a_page_is_read_comes_once() -> None:
     """And a log that is always written to has a tail that can be reached."""
     it = Watched()
-    it.turn(50, junk=CATCH_UP_BYTES // 20)
+    it.turn(50, junk=PAGE_BYTES // 20)
     it.host.job_seconds = lambda: 0.01
     watcher, _ = it.watch(from_offset=it.first)
     seen: list[int] = []
@@ -146,6 +171,84 @@ def test_a_watcher_that_does_not_read_costs_a_cursor_and_loses_nothing() -> None
     it.turn(1)
     assert it.offsets(watcher) == list(range(it.first, it.first + 301))
     assert it.phase(watcher) is Phase.LIVE
+
+
+def test_ever_so_many_that_do_not_read_hold_few_files_and_lose_nothing() -> None:
+    """Each held a file of its own: who only reads could take the descriptor that the log needs to go on."""
+    it = Watched()
+    it.turn(60, junk=2_000)
+    watchers = []
+    for _ in range(5):
+        watcher = it.server.connect()
+        for _ in range(40):
+            it.send(watcher, "WATCH_ALL", from_offset=it.first)
+        it.server.reactor.pause_writing(watcher[0])
+        watchers.append(watcher)
+    it.host.settle()
+    it.turn(5)
+    assert it.server.hub.lagging() > READERS_OPEN_MAX
+    assert it.server.hub.readers_open() <= READERS_OPEN_MAX
+    for watcher in watchers:
+        it.server.reactor.resume_writing(watcher[0])
+    it.host.settle()
+    it.turn(1)
+    assert (it.server.hub.lagging(), it.server.hub.readers_open()) == (0, 0)
+    for watcher in watchers:
+        offsets: dict[str, list[int]] = {}
+        for message in it.messages(watcher):
+            if message["type"] == "event":
+                offsets.setdefault(message["subscription_id"], []).append(message["wal_offset"])
+        assert list(offsets.values()) == [list(range(it.first, it.first + 66))] * 40
+
+
+def test_few_pages_are_read_at_a_time_and_each_has_its_turn() -> None:
+    """A thousand reads in the threads' queue kept snapshots and pages of WAL_READ waiting."""
+    host = CountingHost()
+    it = Watched(host=host)
+    it.turn(40, junk=PAGE_BYTES // 4)
+    it.host.job_seconds = lambda: 0.01
+    watchers = [it.watch(from_offset=it.first)[0] for _ in range(10)]
+    seen: dict[int, list[int]] = {number: [] for number in range(10)}
+    for _ in range(300):
+        assert host.jobs <= READS_AT_ONCE
+        it.host.advance(0.01)
+        for number, watcher in enumerate(watchers):
+            seen[number] += it.offsets(watcher)
+        progress = [len(offsets) for offsets in seen.values()]
+        assert max(progress) - min(progress) <= 10
+    assert list(seen.values()) == [list(range(it.first, it.first + 40))] * 10
+
+
+def test_what_is_published_while_a_page_is_read_is_kept_up_to_a_limit() -> None:
+    """Only the number of records was limited, and each may take megabytes."""
+    it = Watched()
+    it.turn(3)
+    it.host.job_seconds = lambda: 1.0
+    watcher, _ = it.watch(from_offset=it.first)
+    it.host.job_seconds = lambda: 0.0
+    it.turn(200, junk=100_000)
+    effects = [effect for record in it.server.hub._catch_up._recent.records for effect in record.effects]
+    assert 0 < sum(len(effect.ctx) + len(effect.payload) for effect in effects) < RECENT_BYTES_MAX
+    it.host.advance(1.0)
+    it.turn(1)
+    assert it.offsets(watcher) == list(range(it.first, it.first + 204))
+    assert it.phase(watcher) is Phase.LIVE
+
+
+def test_many_live_watches_of_a_session_are_not_looked_through_for_every_event() -> None:
+    class NotWalked(dict[str, Any]):
+        def values(self) -> Any:
+            raise AssertionError("all subscriptions were looked through")
+
+    it = Watched()
+    watcher, _ = it.watch("WATCH_INSTANCE", instance_id="i")
+    watcher[0].subscriptions = NotWalked(watcher[0].subscriptions)
+    it.server.hub._by_id = NotWalked(it.server.hub._by_id)
+    it.turn(3)
+    assert it.offsets(watcher) == [it.first, it.first + 1, it.first + 2]
+    hub = it.server.hub
+    assert (hub.count("instance"), hub.count("all"), hub.lagging(), hub.lag_max()) == (1, 0, 0, 0)
+    watcher[0].subscriptions = dict(watcher[0].subscriptions)
 
 
 def test_history_that_goes_from_under_a_cursor_ends_the_watch_and_says_so() -> None:
@@ -221,12 +324,12 @@ def test_ending_in_the_middle_of_a_page_sends_nothing_more() -> None:
     it.host.job_seconds = lambda: 0.01
     watcher, _ = it.watch(from_offset=it.first)
     (subscription,) = watcher[0].subscriptions.values()
-    assert subscription.reading
+    assert it.server.hub.readers_open() == 1
     it.ask(watcher, "UNWATCH", subscription_id=subscription.id)
     for _ in range(5):
         it.host.advance(0.01)
     assert it.offsets(watcher) == []
-    assert subscription.reader is None, "its files are closed"
+    assert it.server.hub.readers_open() == 0, "its files are closed"
     assert len(it.server.hub) == 0
 
 
@@ -258,3 +361,24 @@ def test_a_watch_from_the_future_is_refused() -> None:
     session = it.server.connect()
     (answer,) = it.ask(session, "WATCH_ALL", from_offset=it.first + 1000)
     assert answer["error"]["details"]["reason"] == "OFFSET_AHEAD"
+
+
+def test_the_filters_of_a_session_take_what_fits() -> None:
+    """Names of megabytes, a thousand times: a client that may only read could take all memory."""
+    it = Watched()
+    session = it.server.connect()
+    names = [f"machine-{number:04}" for number in range(1_000)]
+    accepted = 0
+    while (answer := it.ask(session, "WATCH_ALL", machines=names)[0])["status"] == "ok":
+        accepted += 1
+        assert accepted < 1_000
+    assert answer["error"]["code"] == "BAD_REQUEST"
+    assert answer["error"]["details"] == {"reason": "FILTERS_TOO_LARGE", "limit": FILTER_BYTES_MAX}
+    assert 1 < accepted < FILTER_BYTES_MAX / (1_000 * 60)
+    assert it.ask(session, "WATCH_ALL", events=["TURN"])[0]["status"] == "ok"
+    for subscription in list(session[0].subscriptions.values()):
+        it.ask(session, "UNWATCH", subscription_id=subscription.id)
+    assert it.ask(session, "WATCH_ALL", machines=names)[0]["status"] == "ok"
+    huge = ["x" * 3_000_000]
+    for name in ("machines", "from_states", "to_states", "events"):
+        assert it.ask(session, "WATCH_ALL", **{name: huge})[0]["status"] == "error"

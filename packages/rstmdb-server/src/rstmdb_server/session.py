@@ -25,7 +25,7 @@ from rstmdb_server.world import Wire
 
 if TYPE_CHECKING:
     from rstmdb_core import Refusal
-    from rstmdb_server.watch import Subscription
+    from rstmdb_server.subscription import Subscription
 
 
 class Phase(enum.Enum):

@@ -11,11 +11,26 @@ from rstmdb_server.wire_effects import kind_of, subject_of
 APPLY_ONLY = frozenset({"apply"})
 """What a watch without ``include`` wants: the published event, an applied one."""
 
+FILTER_BYTES_MAX = 1024 * 1024
+"""Memory of the names in all filters of one session: thousands of names, which nobody lists by hand."""
+
+_NAME_BYTES = 100
+
 
 class Filter:
     """Which effects a subscription wants: OR inside a list, AND across lists; an empty list wants all."""
 
-    __slots__ = ("_open", "events", "from_states", "instance_id", "kinds", "machines", "to_states", "visible")
+    __slots__ = (
+        "_open",
+        "events",
+        "from_states",
+        "instance_id",
+        "kinds",
+        "machines",
+        "size_bytes",
+        "to_states",
+        "visible",
+    )
 
     def __init__(
         self,
@@ -35,6 +50,12 @@ class Filter:
         self.events = frozenset(events)
         self.kinds = kinds
         self.visible = visible
+        # About what its names take in memory.
+        self.size_bytes = sum(
+            _NAME_BYTES + 4 * len(name)
+            for names in (self.machines, self.from_states, self.to_states, self.events)
+            for name in names
+        )
         # Wants every applied event: the common case, decided once.
         self._open = "apply" in kinds and not (
             instance_id or self.machines or self.from_states or self.to_states or self.events or visible

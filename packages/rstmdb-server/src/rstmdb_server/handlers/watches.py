@@ -13,8 +13,8 @@ from rstmdb_server.dispatch_types import Handler
 from rstmdb_server.handlers.scope import instance_refusal, principal_of
 from rstmdb_server.services import Services
 from rstmdb_server.session import Session
-from rstmdb_server.watch import Subscription
-from rstmdb_server.watch_filter import APPLY_ONLY, Filter
+from rstmdb_server.subscription import Subscription
+from rstmdb_server.watch_filter import APPLY_ONLY, FILTER_BYTES_MAX, Filter
 
 _encode = msgspec.json.encode
 
@@ -120,6 +120,14 @@ class WatchOperations:
                 message=f"a session has at most {limit} subscriptions",
                 details={"reason": "SUBSCRIPTIONS_MAX", "limit": limit},
             )
+        if wanted.size_bytes:
+            held = sum(subscription.filter.size_bytes for subscription in session.subscriptions.values())
+            if held + wanted.size_bytes > FILTER_BYTES_MAX:
+                return bad_request(
+                    f"the filters of a session take at most {FILTER_BYTES_MAX} bytes",
+                    reason="FILTERS_TOO_LARGE",
+                    limit=FILTER_BYTES_MAX,
+                )
         subscription = Subscription(
             f"sub-{self._new_id()}",
             session,
