@@ -8,7 +8,7 @@ import pytest
 
 from rstmdb_server.session import Session
 from rstmdb_server.settings import CompactionSettings, RetentionSettings, Settings
-from rstmdb_storage import CommitPolicy, FsyncPolicy, LogConfig
+from rstmdb_storage import CommitPolicy, EmbeddedLog, FsyncPolicy, LogConfig
 from tests.in_process import InProcessServer, TestWire, VirtualHost
 from tests.simulation.filesystem import Fault, FaultKind, Operation, SimulatedFileSystem
 from tests.wire import ORDER, frame, request
@@ -344,3 +344,16 @@ def test_a_log_that_failed_publishes_nothing() -> None:
     assert host.failure is not None
     assert it.error()["details"] == {"reason": "SYNC_FAILED", "outcome": "unknown"}
     assert (it.job.written, it.job.running) == (0, False)
+
+
+def test_looking_whether_it_is_time_does_not_look_at_every_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did, twenty times a second: nine milliseconds each time with five thousand segments."""
+    it = Compacted(settings=Settings())
+    it.work(3)
+
+    def walked(_: EmbeddedLog) -> None:
+        raise AssertionError("every segment was looked at")
+
+    monkeypatch.setattr(EmbeddedLog, "statistics", property(walked))
+    it.job.check()
+    assert not it.job.running

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -9,7 +10,13 @@ from rstmdb_protocol import Framing
 from rstmdb_server.answers import Held
 from rstmdb_server.auth import Authenticator
 from rstmdb_server.session import Phase, Session
-from rstmdb_server.sessions import CLOSE_GRACE_SECONDS, REFUSED_SESSIONS_MAX, Sessions
+from rstmdb_server.sessions import (
+    CLOSE_GRACE_SECONDS,
+    LOOKED_AT_MIN,
+    REFUSED_SESSIONS_MAX,
+    ROUND_CALLS,
+    Sessions,
+)
 from rstmdb_server.settings import NetworkSettings, Settings
 from rstmdb_storage import LogConfig
 from tests.in_process import InProcessServer, TestWire
@@ -150,3 +157,29 @@ def test_a_refused_session_gets_one_answer_and_its_end() -> None:
     assert answer["error"]["code"] == "RATE_LIMITED"
     assert answer["error"]["details"] == {"reason": "MAX_CONNECTIONS", "limit": 1}
     assert wire.closed
+
+
+def test_of_very_many_sessions_a_portion_is_looked_at_each_time() -> None:
+    """All of ten thousand were, twenty times a second."""
+    server = InProcessServer(
+        SimulatedFileSystem(),
+        "/data",
+        log_config=SMALL,
+        settings=Settings(network=NetworkSettings(max_connections=10_000, handshake_timeout_secs=5)),
+        authenticator=Authenticator((), True),
+    )
+    sessions = Sessions(server.services, touch=lambda _: None)
+    wires = [TestWire() for _ in range(3_000)]
+    opened = [sessions.open(wire, "peer") for wire in wires]
+    server.host.now += 6
+    cut: list[int] = []
+    for call in range(ROUND_CALLS):
+        sessions.check_deadlines(server.host.now, server.host.wall_ms())
+        cut.append(sum(wire.closed for wire in wires))
+        if call == 3:
+            gone = opened[0]
+            assert gone is not None
+            sessions.remove(gone)
+    steps = [after - before for before, after in pairwise([0, *cut])]
+    assert max(steps) <= LOOKED_AT_MIN
+    assert cut[-1] == 3_000 - 1

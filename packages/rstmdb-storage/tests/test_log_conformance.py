@@ -119,6 +119,10 @@ class MemoryLog:
         return len(self._pending)
 
     @property
+    def bytes_written(self) -> int:
+        return sum(len(record.body) for record in self._store.records)
+
+    @property
     def statistics(self) -> LogStatistics:
         records = self._store.records
         infos = tuple(
@@ -133,7 +137,7 @@ class MemoryLog:
             )
             for record in records
         )
-        total = sum(info.record_bytes for info in infos)
+        total = self.bytes_written
         return LogStatistics(
             bytes_written=total, bytes_read=0, writes=0, reads=0, syncs=0, total_bytes=total, segments=infos
         )
@@ -504,6 +508,7 @@ def test_figures_describe_the_log(harness: Harness) -> None:
         commit(log, b"%02d" % at * 150, count=2)
     statistics = log.statistics
     assert statistics.total_bytes >= 20 * 300
+    assert statistics.bytes_written == log.bytes_written > 0
     assert statistics.segments[0].first_sequence == 1
     assert statistics.segments[-1].last_sequence == 40
     assert [info.sealed for info in statistics.segments] == [True] * (len(statistics.segments) - 1) + [False]

@@ -392,9 +392,13 @@ def test_a_failing_index_or_removal_does_not_fail_the_snapshot(directory):
     assert [info.sequence for info in store.infos()] == [5, 9]
     assert any("index.json could not be written" in problem for problem in store.problems)
     assert any("could not be removed" in problem for problem in store.problems)
+    for sequence in range(100, 120):
+        take(store, sequence, b"state")
+    # One for the index and one for each file that stays; all of them were told again with each snapshot.
+    assert len(store.problems) == 1 + len(snapshot_names(directory)) - 2
     fs.fail = {}
-    take(store, 12, b"twelve")
-    assert snapshot_names(directory) == ["snap-0000000000000009.snap", "snap-000000000000000c.snap"]
+    take(store, 0xC00, b"twelve")
+    assert snapshot_names(directory) == ["snap-0000000000000077.snap", "snap-0000000000000c00.snap"]
     assert opened(directory).problems == []
 
 

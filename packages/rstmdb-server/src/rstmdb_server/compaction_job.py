@@ -142,7 +142,7 @@ class CompactionJob:
             self._view = None
 
     def _log_bytes(self) -> int:
-        return self._database.log.statistics.bytes_written
+        return self._database.log.bytes_written
 
     def _start_waiting(self) -> None:
         if self._running or not self._waiting:

@@ -32,6 +32,7 @@ from rstmdb_core import (
     load,
 )
 from rstmdb_server.answers import disk_full, sync_failed
+from rstmdb_server.instance_snapshots import remove_unfinished
 from rstmdb_server.world import Host
 from rstmdb_storage import (
     CorruptionError,
@@ -199,6 +200,7 @@ def open_database(
     directory = DataDirectory.open(file_system, path)
     try:
         snapshots = SnapshotStore(file_system, directory.snapshots, now_ms=host.wall_ms)
+        remove_unfinished(file_system, directory)
         infos = snapshots.infos()
         log, report = EmbeddedLog.open(
             file_system,

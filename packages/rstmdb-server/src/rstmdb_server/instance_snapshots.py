@@ -4,10 +4,14 @@ Recovery never reads these; the whole-state snapshots and the log are enough. Th
 instance (the newest replaces the one before), so asking often does not fill the disk::
 
     data/snapshots/instances/<32 hex digits of BLAKE2b(instance id)>.json
+
+It stays when its instance is deleted: whoever asked for it may have done so for that. A file that was not
+finished goes, at once when writing it failed, at the next start when the process ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
@@ -16,6 +20,8 @@ import msgspec
 from rstmdb_server.answers import Deferred, snapshot_failed
 from rstmdb_server.world import Host
 from rstmdb_storage import DataDirectory, FileSystem
+
+_UNFINISHED = ".tmp"
 
 
 def write_instance_snapshot(
@@ -68,7 +74,7 @@ def write_instance_snapshot(
             deferred.complete(snapshot_failed(str(error)))
 
     name = hashlib.blake2b(instance_id.encode(), digest_size=16).hexdigest()
-    folder = f"{directory.snapshots}/instances"
+    folder = _folder(directory)
     host.run_blocking(lambda: _replace(fs, folder, f"{name}.json", snapshot_id, content), done)
     return deferred
 
@@ -78,16 +84,33 @@ def _replace(fs: FileSystem, folder: str, name: str, snapshot_id: str, content: 
     if not fs.exists(folder):
         fs.make_directory(folder)
         fs.sync_directory(folder.rpartition("/")[0])
-    temporary = f"{folder}/{name}.{snapshot_id}.tmp"
-    if fs.exists(temporary):
-        fs.unlink(temporary)
+    temporary = f"{folder}/{name}.{snapshot_id}{_UNFINISHED}"
     file = fs.open(temporary, write=True, create=True)
     try:
-        written = 0
-        while written < len(content):
-            written += file.pwrite(content[written:], written)
-        file.sync()
-    finally:
-        file.close()
-    fs.rename(temporary, f"{folder}/{name}")
+        try:
+            written = 0
+            while written < len(content):
+                written += file.pwrite(content[written:], written)
+            file.sync()
+        finally:
+            file.close()
+        fs.rename(temporary, f"{folder}/{name}")
+    except OSError:
+        with contextlib.suppress(OSError):
+            fs.unlink(temporary)
+        raise
     fs.sync_directory(folder)
+
+
+def remove_unfinished(fs: FileSystem, directory: DataDirectory) -> None:
+    """Remove what a process that ended left half written."""
+    folder = _folder(directory)
+    if fs.exists(folder):
+        for name in fs.list(folder):
+            if name.endswith(_UNFINISHED):
+                with contextlib.suppress(OSError):
+                    fs.unlink(f"{folder}/{name}")
+
+
+def _folder(directory: DataDirectory) -> str:
+    return f"{directory.snapshots}/instances"

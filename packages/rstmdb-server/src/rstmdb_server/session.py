@@ -59,7 +59,6 @@ class Session:
         "held_bytes",
         "inbox",
         "last_activity",
-        "name",
         "opened",
         "out",
         "peer",
@@ -77,7 +76,6 @@ class Session:
     def __init__(self, wire: Wire, peer: str, now: float) -> None:
         self.wire = wire
         self.peer = peer
-        self.name = ""
         self.opened = now
         self.last_activity = now
         self.phase = Phase.NEW

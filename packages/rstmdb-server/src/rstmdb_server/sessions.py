@@ -29,6 +29,13 @@ from rstmdb_server.world import Wire
 REFUSED_SESSIONS_MAX = 64
 """Sessions over ``max_connections`` that are still told so; beyond these the socket is just closed."""
 
+LOOKED_AT_MIN = 256
+ROUND_CALLS = 20
+"""Deadlines are looked at in portions, of so many sessions at least, so that all have been in a second.
+
+Ten thousand at once, twenty times a second, took four milliseconds each time.
+"""
+
 CLOSE_GRACE_SECONDS = 10.0
 """How long the last answers may take to leave; then a peer that does not read is cut off."""
 
@@ -41,7 +48,16 @@ class Sessions:
         touch: Makes what is queued for a session leave at the end of this turn, and closes it if it is to be.
     """
 
-    __slots__ = ("_access", "_drained", "_monotonic", "_refused", "_services", "_sessions", "_touch")
+    __slots__ = (
+        "_access",
+        "_drained",
+        "_monotonic",
+        "_refused",
+        "_round",
+        "_services",
+        "_sessions",
+        "_touch",
+    )
 
     def __init__(self, services: Services, *, touch: Callable[[Session], None]) -> None:
         self._services = services
@@ -50,6 +66,7 @@ class Sessions:
         self._access = Access(services)
         self._sessions: dict[Session, None] = {}
         self._refused = 0  # of them
+        self._round: list[Session] = []  # whose deadlines are still to be looked at in this round
         self._drained: Callable[[], None] | None = None
 
     def __len__(self) -> int:
@@ -92,12 +109,14 @@ class Sessions:
     def check_deadlines(self, now: float, wall_ms: int) -> None:
         """End what has lasted too long: handshakes, idleness, tokens, peers that do not read their answers.
 
+        Looks at a portion of the sessions; called twenty times a second, at all of them within one.
+
         Args:
             now: Monotonic seconds.
             wall_ms: Milliseconds since the epoch, for tokens.
         """
         network = self._services.settings.network
-        for session in self:
+        for session in self._portion():
             if session.phase is Phase.READY:
                 quiet = now - session.last_activity > network.idle_timeout_secs and not session.out
                 # Watchers are spared, but not with a message that they began and never finished.
@@ -113,6 +132,14 @@ class Sessions:
             elif now - session.opened > network.handshake_timeout_secs:
                 self._services.log.debug("handshake deadline passed", peer=session.peer)
                 session.wire.abort()
+
+    def _portion(self) -> list[Session]:
+        if not self._round:
+            self._round = list(self._sessions)
+        size = max(LOOKED_AT_MIN, len(self._sessions) // ROUND_CALLS + 1)
+        portion = [session for session in self._round[-size:] if not session.closed]
+        del self._round[-size:]
+        return portion
 
     def renew(self, wall_ms: int) -> None:
         """Make every session what its token is worth under the authenticator that is in force now."""

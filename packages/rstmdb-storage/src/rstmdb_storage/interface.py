@@ -185,6 +185,11 @@ class Log(Protocol):
         ...
 
     @property
+    def bytes_written(self) -> int:
+        """The bytes given to the disk since the log was opened; unlike `statistics`, it costs nothing."""
+        ...
+
+    @property
     def statistics(self) -> LogStatistics:
         """The figures of the log."""
         ...

@@ -222,6 +222,11 @@ class EmbeddedLog:
         return self._published.oldest_sequence
 
     @property
+    def bytes_written(self) -> int:
+        """The bytes given to the disk since the log was opened."""
+        return self._traffic.bytes_written
+
+    @property
     def statistics(self) -> LogStatistics:
         """The figures of the log."""
         return log_statistics(self._traffic, self._published, time_ms=self.time_ms)

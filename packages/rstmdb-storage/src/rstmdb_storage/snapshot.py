@@ -281,7 +281,7 @@ class SnapshotStore:
                 file.close()
             self.fs.rename(temporary, path)
         except OSError as error:
-            self.problems.append(f"{path} could not be written: {error}")
+            self._tell(f"{path} could not be written: {error}")
             with contextlib.suppress(OSError):
                 self.fs.unlink(temporary)
 
@@ -313,4 +313,9 @@ class SnapshotStore:
             if error.errno == errno.ENOENT:
                 self._useless.discard(name)
             else:
-                self.problems.append(f"{self.path(name)} could not be removed: {error}")
+                self._tell(f"{self.path(name)} could not be removed: {error}")
+
+    def _tell(self, problem: str) -> None:
+        """Note a problem, once: what cannot be done is tried again with each snapshot."""
+        if problem not in self.problems:
+            self.problems.append(problem)

@@ -57,7 +57,6 @@ class NegotiationOperations:
                 message=f"protocol version {p.protocol_version} is not supported, only {PROTOCOL_VERSION}",
                 details={"supported": [PROTOCOL_VERSION]},
             )
-        session.name = p.client_name or ""
         wanted = frozenset(p.features or ())
         features = [feature for feature in FEATURES if feature in wanted]
         session.features = frozenset(features)
