@@ -1,11 +1,13 @@
-"""WAL_READ: what a reader is told when compaction passes by its page."""
+"""WAL_READ: what a reader is told when compaction passes by its page, and what a page may cost the others."""
 
 import json
 from typing import Any
 
+import pytest
+
 from rstmdb_server.session import Session
 from rstmdb_server.settings import CompactionSettings, RetentionSettings, Settings
-from rstmdb_storage import LogConfig
+from rstmdb_storage import EmbeddedLog, LogConfig, LogReader, LogRecord
 from tests.in_process import InProcessServer, TestWire
 from tests.simulation.filesystem import SimulatedFileSystem
 from tests.trimming_host import TrimmingHost
@@ -92,3 +94,59 @@ def test_figures_leave_out_what_is_being_trimmed() -> None:
     after = it.ask(it.reader, "WAL_STATS")["result"]
     same = ("oldest_offset", "segment_count", "total_size_bytes")
     assert [after[key] for key in same] == [meanwhile[key] for key in same]
+
+
+class CountingReader:
+    """Counts what is asked of a reader of the log."""
+
+    reads = 0
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+
+    def read(self, from_sequence: int, *, bytes_max: int, records_max: int) -> list[LogRecord]:
+        CountingReader.reads += 1
+        return self._reader.read(from_sequence, bytes_max=bytes_max, records_max=records_max)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Logged:
+    it = Logged()
+    make = EmbeddedLog.reader
+    monkeypatch.setattr(EmbeddedLog, "reader", lambda log: CountingReader(make(log)))
+    monkeypatch.setattr(CountingReader, "reads", 0)
+    return it
+
+
+def test_the_records_of_one_instance_are_found_without_reading_the_others_one_by_one(counted: Logged) -> None:
+    for name in ("i1", "i10", "i2"):
+        counted.ask(counted.worker, "CREATE_INSTANCE", machine="order", version=1, instance_id=name)
+    for number in range(300):
+        counted.ask(counted.worker, "APPLY_EVENT", instance_id="i10", event="NOTE", payload={"n": number})
+    operations = [
+        {"op": "APPLY_EVENT", "params": {"instance_id": name, "event": "NOTE"}}
+        for name in ("i2", "i1", "i10")
+    ]
+    counted.ask(counted.worker, "BATCH", mode="atomic", ops=operations)
+    # It mentions the other, and is none of its.
+    counted.ask(counted.worker, "APPLY_EVENT", instance_id="i2", event="NOTE", payload={"of": "i1"})
+    page = counted.ask(counted.reader, "WAL_READ", from_offset=0, instance_id="i1", limit=2)["result"]
+    assert [(r["offset"], r["entry"]["instance_id"]) for r in page["records"]] == [(2, "i1"), (306, "i1")]
+    assert page["next_offset"] == 308
+    assert CountingReader.reads <= 2
+    rest = counted.ask(counted.reader, "WAL_READ", from_offset=308, instance_id="i1", limit=2)["result"]
+    assert (rest["records"], rest["next_offset"]) == ([], counted.log.durable_sequence + 1)
+
+
+def test_nothing_is_read_for_whoever_has_left(counted: Logged) -> None:
+    counted.work(10)
+    counted.host.job_seconds = lambda: 1.0
+    for _ in range(3):
+        counted.send(counted.reader, "WAL_READ", from_offset=0)
+    counted.server.reactor.disconnect(counted.reader[0])
+    counted.host.advance(5.0)
+    assert CountingReader.reads == 0
+    assert counted.log.statistics.reads == 0

@@ -28,6 +28,9 @@ SCAN_BYTES_MAX = 64 * 1024 * 1024
 """How much log one request with a filter may read before it answers with what it found so far."""
 
 _READ_BYTES = 1024 * 1024
+_READ_RECORDS = 2_000
+"""At a time, when most of them will not be wanted."""
+
 _encode = msgspec.json.encode
 
 
@@ -38,32 +41,59 @@ class Page:
         start: First sequence wanted.
         limit: Entries at most.
         wanted: Says whether an effect belongs on the page; None takes all.
+        mention: Bytes without which a record holds no such effect, so that it need not be decoded; or None.
         client_entries: Also make ``entries`` in the shape of clients that send ``fromOffset``.
     """
 
     def __init__(
-        self, start: int, limit: int, wanted: Callable[[Any], bool] | None, *, client_entries: bool
+        self,
+        start: int,
+        limit: int,
+        wanted: Callable[[Any], bool] | None,
+        *,
+        mention: bytes | None,
+        client_entries: bool,
     ) -> None:
         self._next = start
         self._limit = limit
         self._wanted = wanted
+        self._mention = mention
         self._client_entries = client_entries
         self._records: list[bytes] = []
         self._entries: list[bytes] = []
         self._bytes = 0
         self._full = False
 
-    def read(self, reader: LogReader, durable: int) -> bytes:
-        """Fill the page from the log and return the result's JSON text. Blocking."""
+    def read(self, reader: LogReader, durable: int, abandoned: Callable[[], bool]) -> bytes:
+        """Fill the page from the log and return the result's JSON text. Blocking.
+
+        Args:
+            reader: Reads the log.
+            durable: The last sequence that may be shown.
+            abandoned: Says whether nobody waits for the page any more; then it is returned as it is.
+        """
+        mention = self._mention
         scanned = 0
-        while not self._full and self._limit > 0 and self._next <= durable and scanned < SCAN_BYTES_MAX:
+        while (
+            not self._full
+            and self._limit > 0
+            and self._next <= durable
+            and scanned < SCAN_BYTES_MAX
+            and not abandoned()
+        ):
+            left = self._limit - len(self._records)
             batch = reader.read(
-                self._next, bytes_max=_READ_BYTES, records_max=max(1, self._limit - len(self._records))
+                self._next,
+                bytes_max=_READ_BYTES,
+                records_max=left if self._wanted is None else max(left, _READ_RECORDS),
             )
             if not batch:
                 break
             for entry in batch:
                 scanned += len(entry.body)
+                if mention is not None and mention not in entry.body:
+                    self._next = entry.first_sequence + entry.count
+                    continue
                 self._take(entry.body, entry.first_sequence)
                 if self._full:
                     break
@@ -127,6 +157,7 @@ class WalOperations:
             max(p.start, log.oldest_sequence),
             limit,
             self._filter(session, p.instance_id),
+            mention=None if p.instance_id is None else p.instance_id.encode(),
             client_entries=p.wants_entries,
         )
         reader = log.reader()
@@ -153,7 +184,8 @@ class WalOperations:
 
         def begin() -> None:
             durable = log.durable_sequence
-            self._host.run_blocking(lambda: page.read(reader, durable), done)
+            # Whoever asks and leaves would otherwise keep the threads from those who have stayed.
+            self._host.run_blocking(lambda: page.read(reader, durable, lambda: session.closed), done)
 
         # What this client wrote just before, in the same turn, belongs on the page.
         self._services.after_durable(self._database.appended_sequence, begin)
