@@ -83,3 +83,21 @@ with ThreadPoolExecutor(1) as thread:
 """
     )
     assert int(printed) < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "fit"),
+    [(256, 4096, 1000, 1000), (256, 700, 1000, 508), (700, 700, 500, 500), (100, 100, 10, 1)],
+)
+def test_as_many_clients_are_served_as_there_is_room_for_beside_the_log(
+    soft: int, hard: int, wanted: int, fit: int
+) -> None:
+    printed = run(
+        f"""
+import resource
+from rstmdb_server import tuning
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+print(tuning.allow_descriptors({wanted}), resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= {fit} + 99)
+"""
+    )
+    assert printed.split() == [str(fit), "True"]

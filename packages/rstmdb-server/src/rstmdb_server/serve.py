@@ -23,6 +23,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import anyio
+from msgspec.structs import replace
 
 from rstmdb_server import exit_codes, logs, notify, tuning
 from rstmdb_server.auth import AttemptLimiter, Authenticator, load_authenticator
@@ -51,7 +52,6 @@ RECOVERY_STEP_SECONDS = 30.0
 def serve(settings: Settings, *, config_path: str | None) -> int:
     """Serve until told to stop; returns the exit code."""
     tuning.prefer_the_loop()
-    tuning.allow_descriptors(settings.network.max_connections)
     tuning.share_the_heap()
     process = ServerProcess(settings, config_path=config_path)
     try:
@@ -88,9 +88,9 @@ class ServerProcess:
         Raises:
             StartError: It could not start.
         """
-        settings = self._settings
-        logs.configure(settings.logging, stream=sys.stderr)
+        logs.configure(self._settings.logging, stream=sys.stderr)
         self._log = logs.get_logger("rstmdb_server")
+        settings = self._settings = self._fitted(self._settings)
         loop = asyncio.get_running_loop()
         try:
             authenticator = load_authenticator(settings.auth)
@@ -309,18 +309,31 @@ class ServerProcess:
         context = server_context(loaded.settings.tls)
         for warning in loaded.warnings:
             self._log.warning("configuration", warning=warning)
-        network = loaded.settings.network
-        tuning.allow_descriptors(network.max_connections)
+        settings = self._fitted(loaded.settings)
+        network = settings.network
         self._listener.limit(
             write_buffer_bytes=network.write_buffer_bytes_max,
             handshake_seconds=network.handshake_timeout_secs,
         )
         if self._settings.tls.enabled and context is not None:
             await self._listener.listen(context)
-        logs.set_level(loaded.settings.logging.level)
-        self._reactor.reload(loaded.settings, authenticator)
+        logs.set_level(settings.logging.level)
+        self._reactor.reload(settings, authenticator)
         self._reopen_audit()
         self._log.info("configuration reloaded")
+
+    def _fitted(self, settings: Settings) -> Settings:
+        """Return the settings with no more connections than the limit of open files has room for."""
+        network = settings.network
+        served = tuning.allow_descriptors(network.max_connections)
+        if served == network.max_connections:
+            return settings
+        self._log.warning(
+            "the limit of open files has no room for all connections",
+            configured=network.max_connections,
+            served=served,
+        )
+        return replace(settings, network=replace(network, max_connections=served))
 
     def _reopen_audit(self) -> None:
         audit = self._services.audit

@@ -19,6 +19,9 @@ import sys
 DESCRIPTORS_RESERVED = 512
 """Beside those of clients: refused ones, segments, readers of lagging watchers, the operators' address."""
 
+DESCRIPTORS_LEAST = 192
+"""Of them, those that cannot be done without."""
+
 SWITCH_INTERVAL_SECONDS = 0.0005
 """How long a worker thread may hold the interpreter against the loop, which serves everybody: short."""
 
@@ -30,8 +33,13 @@ def prefer_the_loop() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
 
 
-def allow_descriptors(connections: int) -> None:
-    """Raise the soft limit of open files as far as so many clients need it and the hard limit allows."""
+def allow_descriptors(connections: int) -> int:
+    """Raise the soft limit of open files as far as so many clients need it and the hard limit allows.
+
+    Returns:
+        How many clients then fit beside the files of the server: a log that finds no descriptor for its next
+        segment can promise nothing any more.
+    """
     wanted = connections + DESCRIPTORS_RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
@@ -39,6 +47,10 @@ def allow_descriptors(connections: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return max(1, min(connections, soft - DESCRIPTORS_LEAST))
 
 
 def share_the_heap() -> None:
