@@ -2,9 +2,9 @@
 
 import os
 import socket
-import time
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -104,9 +104,7 @@ def test_a_taken_default_port_of_the_operators_is_only_a_warning(start, session_
                 sock.listen()
                 break
             except OSError:
-                time.sleep(
-                    0.1
-                )  # another test has it for a moment; somebody who keeps it will do just as well
+                time.sleep(0.1)  # another test has it for a moment; whoever keeps it will do just as well
         server = start(environ={"RSTMDB_METRICS_BIND": ""})
         assert any("9090" in line and "warn" in line for line in server.said), server.said
         assert session_of(server)("PING") == {"pong": True}
