@@ -139,10 +139,13 @@ def _converse(
         if wire.reading:
             server.reactor.receive(session, stream[start : start + piece])
     server.host.settle()
-    # Wrong tokens are answered late, and compactions one after the other, each once its sequence is synced.
-    for _ in range(20):
+    # Wrong tokens are answered up to two seconds late, twenty of them, four at a time; compactions one after
+    # the other, each once its sequence is synced.
+    for _ in range(100):
         server.host.advance(0.2)
         server.tick()
+        if not session.out and not session.inbox:
+            break
     judge(bytes(wire.data))
     wire.data.clear()
     assert server.host.failure is None, server.host.failure

@@ -32,6 +32,12 @@ def test_mutations() -> None:
             raise AssertionError(f"seed {seed}, input {number}: {data!r}") from error
 
 
+def test_many_wrong_tokens_are_waited_for() -> None:
+    wrong = request("AUTH", {"method": "bearer", "token": "wrong"}) + b"\n"
+    for _ in range(3):
+        check(b"\x02" + wrong * 40)
+
+
 def test_a_handler_that_fails_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> bytes:
         raise KeyError("planted")
