@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rstmdb_storage import EmbeddedLog, LogConfig, OsFileSystem
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 class ProcessKilled(BaseException):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from hypothesis import given
-from hypothesis import strategies as st
+from storage_frames import RECORDS
 
 from rstmdb_storage.frame import (
     CONTROL_FRAME_BYTES,
@@ -11,8 +11,6 @@ from rstmdb_storage.frame import (
     frame_bytes,
     group_tables_bytes,
 )
-
-RECORDS = st.lists(st.tuples(st.binary(max_size=200), st.integers(1, 5)), min_size=1, max_size=20)
 
 
 @given(RECORDS)

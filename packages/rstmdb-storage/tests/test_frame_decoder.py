@@ -4,6 +4,7 @@ import sys
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from storage_frames import RECORDS, group
 
 from rstmdb_storage import LogRecord
 from rstmdb_storage.frame import (
@@ -15,23 +16,8 @@ from rstmdb_storage.frame import (
     KIND_GROUP,
     KIND_MARK,
     encode_control,
-    encode_group,
 )
 from rstmdb_storage.frame_decoder import decode_records, find_frames, follows, take_frames
-
-RECORDS = st.lists(st.tuples(st.binary(max_size=200), st.integers(1, 5)), min_size=1, max_size=20)
-
-
-def group(records: list[tuple[bytes, int]], *, first: int = 7, durable: int = 6, flags: int = 0) -> bytes:
-    return encode_group(
-        [body for body, _ in records],
-        [count for _, count in records],
-        first_sequence=first,
-        durable_sequence=durable,
-        synced_bytes=128,
-        epoch=3,
-        flags=flags,
-    )
 
 
 def control(kind: int, *, sequence: int = 9) -> bytes:

@@ -6,24 +6,11 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from storage_frames import RECORDS, group
 
 from rstmdb_storage.decision import Place
-from rstmdb_storage.frame import FRAME_HEADER_BYTES, encode_group
+from rstmdb_storage.frame import FRAME_HEADER_BYTES
 from rstmdb_storage.judgement import SECTOR_BYTES, place_at
-
-RECORDS = st.lists(st.tuples(st.binary(max_size=200), st.integers(1, 5)), min_size=1, max_size=20)
-
-
-def group(records: list[tuple[bytes, int]], *, first: int = 7, durable: int = 6, flags: int = 0) -> bytes:
-    return encode_group(
-        [body for body, _ in records],
-        [count for _, count in records],
-        first_sequence=first,
-        durable_sequence=durable,
-        synced_bytes=128,
-        epoch=3,
-        flags=flags,
-    )
 
 
 @given(RECORDS)

@@ -61,7 +61,7 @@ def decide_create(
         return document_refused(error)
     key = scope = None
     if command.idempotency_key is not None:
-        if (fault := _key_fault(command)) is not None:
+        if (fault := key_fault(command.idempotency_key, command.idempotency_ttl_secs)) is not None:
             return fault
         if instance_id is None:
             scope = key_scope("M", command.machine, command.idempotency_key)
@@ -90,7 +90,9 @@ def decide_create(
         view.next_sequence,
     )
     if scope is not None:
-        key = Key(index, scope, mark, _expiry(view, command, time_ms), as_replay(answer))
+        key = Key(
+            index, scope, mark, key_expiry(view, command.idempotency_ttl_secs, time_ms), as_replay(answer)
+        )
     effect = InstanceCreated(
         instance_id, machine.name, machine.version, initial, ctx, command.idempotency_key
     )
@@ -183,7 +185,7 @@ def decide_delete(view: View, command: DeleteInstance, time_ms: int, index: int)
     key = scope = None
     instance_id = command.instance_id
     if command.idempotency_key is not None:
-        if (fault := _key_fault(command)) is not None:
+        if (fault := key_fault(command.idempotency_key, command.idempotency_ttl_secs)) is not None:
             return fault
         scope = key_scope("D", instance_id, command.idempotency_key)
         mark = DELETE_MARK
@@ -198,7 +200,9 @@ def decide_delete(view: View, command: DeleteInstance, time_ms: int, index: int)
         return Step(None, None, _deleted_answer(instance_id, tombstone.offset))
     answer = _deleted_answer(instance_id, view.next_sequence)
     if scope is not None:
-        key = Key(index, scope, mark, _expiry(view, command, time_ms), as_replay(answer))
+        key = Key(
+            index, scope, mark, key_expiry(view, command.idempotency_ttl_secs, time_ms), as_replay(answer)
+        )
     forgotten_ms = OFFSET_MAX
     if view.settings.allow_instance_recreate:
         forgotten_ms = time_ms + view.settings.idempotency_retention_ms
@@ -288,15 +292,6 @@ def key_fault(key: str, ttl_secs: int | None) -> Refusal | None:
     if ttl_secs is not None and ttl_secs < 1:
         return bad_request("idempotency_ttl_secs must be at least 1", parameter="idempotency_ttl_secs")
     return None
-
-
-def _key_fault(command: CreateInstance | ApplyEvent | DeleteInstance) -> Refusal | None:
-    assert command.idempotency_key is not None
-    return key_fault(command.idempotency_key, command.idempotency_ttl_secs)
-
-
-def _expiry(view: View, command: CreateInstance | ApplyEvent | DeleteInstance, time_ms: int) -> int:
-    return key_expiry(view, command.idempotency_ttl_secs, time_ms)
 
 
 def version_fault(version: int) -> Refusal | None:

@@ -8,14 +8,11 @@ from rstmdb_protocol import (
     Framing,
     FramingError,
     encode_error,
-    encode_frame,
     encode_ok,
     frame_for,
 )
 from rstmdb_server.answers import bad_request
 from rstmdb_server.counters import Counters
-
-_FRAME = Framing.FRAME
 
 ERROR_MESSAGE_CHARACTERS_MAX = 2048
 """A refusal quotes what the client sent; a name of megabytes is not worth sending back."""
@@ -37,7 +34,7 @@ class AnswerFrames:
         """Return the bytes of a result, or of the refusal that takes its place if no frame can hold it."""
         payload = encode_ok(request_id, result)
         try:
-            return encode_frame(payload) if framing is _FRAME else frame_for(payload, framing)
+            return frame_for(payload, framing)
         except FramingError:
             refusal = bad_request(f"the answer would take {len(payload)} bytes, over the limit of one frame")
             return self.error(request_id, framing, refusal)
